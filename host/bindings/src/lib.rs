@@ -1,0 +1,36 @@
+//! Host bindings, generated from `wit/`.
+//!
+//! Owns the generated code and nothing else. A crate of its own, because expanding and compiling
+//! the bindings takes longer than all of the host, and they change rarely. The resources map to
+//! types that are defined here, so that the host's capabilities implement the generated traits for
+//! views of their own.
+
+pub use wasmtime_wasi::p2::bindings::io as wasi_io;
+
+/// What stands behind a guest's handle; the host fills these in.
+pub mod handles;
+
+mod generated {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "guesthouse:plugin/host",
+        imports: {
+            "guesthouse:kv/store.open": trappable,
+            "guesthouse:secrets/store": trappable,
+            "wasi:config/store": trappable,
+            default: async | trappable,
+        },
+        require_store_data_send: true,
+        with: {
+            "wasi:io": wasmtime_wasi::p2::bindings::io,
+            "guesthouse:kv/store.bucket": crate::handles::Namespace,
+            "guesthouse:secrets/store.secret": crate::handles::Secret,
+            "wasi:keyvalue/store@0.2.0-draft.bucket": crate::handles::Namespace,
+            "wasi:keyvalue/store@0.2.0-draft2.bucket": crate::handles::Namespace,
+            "wasi:keyvalue/atomics@0.2.0-draft2.cas": crate::handles::Cas,
+        },
+    });
+}
+
+pub use generated::guesthouse;
+pub use generated::wasi;

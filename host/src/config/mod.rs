@@ -1,0 +1,173 @@
+//! `guesthouse.toml` as a validated, typed value.
+//!
+//! Owns the names, defaults and bounds of everything that an operator can set. It never touches the
+//! network or starts anything: a configuration that is wrong is refused whole, with file, line and
+//! suggestion, before the house opens a door. The danger that shaped it: a typing error that silently
+//! switches a protection off.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The whole configuration. Every path is absolute.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file that it came from.
+    pub file: PathBuf,
+    /// `[server]`
+    pub server: Server,
+    /// `[storage]`
+    pub storage: Storage,
+    /// `[engine]`
+    pub engine: Engine,
+    /// `[cache]`
+    pub cache: Cache,
+    /// `[plugins.NAME]`, in the order of their names.
+    pub plugins: BTreeMap<String, Arc<Plugin>>,
+}
+
+/// `[server]`: the doors.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Where clients connect. Default 127.0.0.1:8787; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where the operator connects. Default 127.0.0.1:8788.
+    pub admin: SocketAddr,
+    /// Serving threads; default: one for each core that the process may use.
+    pub threads: Option<usize>,
+    /// How long running responses may take to finish at shutdown. Default 30 s.
+    pub drain: Duration,
+    /// How long a client may take to send the head of a request. Default 10 s.
+    pub header_timeout: Duration,
+    /// How long a client may send or take nothing in the middle of a body. Default 60 s.
+    pub idle_timeout: Duration,
+    /// Bytes of a request's head. Default 64 KiB.
+    pub max_head: usize,
+    /// Header fields of a request. Default 100.
+    pub max_headers: usize,
+    /// Connections at a time. Default 10,000.
+    pub max_connections: usize,
+}
+
+/// `[storage]`
+#[derive(Clone, Debug)]
+pub struct Storage {
+    /// When a write counts as kept.
+    pub durability: Durability,
+    /// Largest value in bytes. Default 25 MiB.
+    pub max_value: u64,
+    /// Largest page of a listing. Default 1000, which is also the most.
+    pub max_list: u32,
+    /// Bytes of memory for blocks read from disk. Default 64 MiB.
+    pub block_cache: u64,
+}
+
+/// What an acknowledged write has survived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Power loss: one `fsync` for each group of writes.
+    Fsync,
+    /// `kill -9` of the process, not power loss.
+    Process,
+}
+
+/// `[engine]`: what all plugins share.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    /// Instances of all plugins at a time. Default 1000.
+    pub max_instances: u32,
+    /// Whether to reserve memory for instances ahead of time. Default: probe.
+    pub pooling: Pooling,
+    /// Threads of the slow lane. Default: one for each serving thread.
+    pub slow_threads: Option<usize>,
+}
+
+/// `engine.pooling`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// If the address space can be reserved.
+    Auto,
+    /// Or refuse to start.
+    On,
+    /// Never.
+    Off,
+}
+
+/// `[cache]`: the shared response cache.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    /// Bytes in all. Default 64 MiB; 0 switches the cache off.
+    pub max_bytes: u64,
+    /// Largest response to keep. Default 8 MiB.
+    pub max_entry: u64,
+}
+
+/// `[plugins.NAME]`
+#[derive(Clone, Debug)]
+pub struct Plugin {
+    /// The name in the table's header.
+    pub name: String,
+    /// The component's file.
+    pub component: PathBuf,
+    /// What is routed here, as written and checked.
+    pub routes: Vec<crate::config::RoutePattern>,
+    /// Namespaces: `default` is the plugin's own, any other name is the house's.
+    pub kv: Vec<String>,
+    /// Where the plugin may send requests.
+    pub fetch: Vec<String>,
+    /// Names of secrets.
+    pub secrets: Vec<String>,
+    /// What `wasi:config/store` gives.
+    pub config: BTreeMap<String, String>,
+    /// Whether the shared response cache stands in front.
+    pub cache: bool,
+    /// How instances are used.
+    pub instances: Instances,
+    /// What a request may use up.
+    pub limits: Limits,
+}
+
+/// `instances = { reuse, concurrent }`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instances {
+    /// Requests that one instance serves before it is replaced; 1 = a fresh one for each. Default 1.
+    pub reuse: u32,
+    /// Requests that one instance serves at a time (wasi:http 0.3 only). Default 1.
+    pub concurrent: u32,
+    /// How long an instance may wait for its next request. Default 10 s.
+    pub idle: Duration,
+}
+
+/// `limits = { … }`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of linear memory of one instance. Default 128 MiB.
+    pub memory: u64,
+    /// CPU time of one request. Default 10 s.
+    pub cpu: Duration,
+    /// Time from the arrival of a request to the end of its response. Default 60 s.
+    pub wall: Duration,
+    /// Bytes of a request body. Default 32 MiB.
+    pub body: u64,
+    /// Bytes of the header fields of a response (and of any fields object in the guest). Default 128 KiB.
+    pub headers: usize,
+    /// Requests at a time. Default 64.
+    pub concurrency: u32,
+    /// Requests that may wait for one of those. Default 256.
+    pub queue: u32,
+}
+
+/// A route as the configuration gives it: `[METHOD ][scheme://host]/path`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RoutePattern {
+    /// As written.
+    pub text: String,
+    /// None: any.
+    pub method: Option<http::Method>,
+    /// Lower case, without port; none: any.
+    pub host: Option<String>,
+    /// Begins with `/`; segments are literal, `{name}`, or at the end `*`.
+    pub path: String,
+}
