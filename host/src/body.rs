@@ -10,6 +10,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use wasmtime_wasi_http::WasiBody;
 
 /// Why a body ended before its end.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,9 @@ pub enum BodyError {
     /// The plugin stopped in the middle of its answer; the log says why.
     #[error("the plugin ended its answer early: {0}")]
     Plugin(String),
+    /// The client sent or took nothing for too long.
+    #[error("the client was silent for {0:?}")]
+    Idle(std::time::Duration),
     /// The request body grew beyond the limit of the plugin.
     #[error("the request body is larger than {limit} bytes")]
     TooLarge {
@@ -34,6 +38,8 @@ pub enum Body {
     Empty,
     /// Everything at once, shared with whoever else holds it.
     Full(Bytes),
+    /// What a guest gives, as it gives it.
+    Guest(WasiBody),
     /// Bytes as they come.
     Stream(UnsyncBoxBody<Bytes, BodyError>),
 }
@@ -70,6 +76,9 @@ impl HttpBody for Body {
                 *this = Self::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
+            Self::Guest(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|error| BodyError::Plugin(error.to_string())),
             Self::Stream(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -78,6 +87,7 @@ impl HttpBody for Body {
         match self {
             Self::Empty => true,
             Self::Full(_) => false,
+            Self::Guest(body) => body.is_end_stream(),
             Self::Stream(body) => body.is_end_stream(),
         }
     }
@@ -86,6 +96,7 @@ impl HttpBody for Body {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Guest(body) => body.size_hint(),
             Self::Stream(body) => body.size_hint(),
         }
     }

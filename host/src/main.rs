@@ -1,2 +1,7 @@
-//! The one binary. It parses the command line and calls the library.
-fn main() {}
+//! The one binary. It calls the library's command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    guesthouse::cli::main()
+}

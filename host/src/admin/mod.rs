@@ -1,1 +1,277 @@
-//! admin
+//! The operator's API.
+//!
+//! Owns the second door of the house. Everything but the bare "are you there?" needs the token, and nothing
+//! is answered to a web page: a request with an `Origin`, or for a host that is not this door's own
+//! address, comes from a browser that someone lured here. docs/admin-api.md lists the calls.
+
+mod error;
+mod kv;
+mod token;
+
+pub use token::Token;
+
+use crate::body::Body;
+use crate::cache::ResponseCache;
+use crate::engine::Engine;
+use crate::plugins::{Plugins, Slot, State};
+use crate::storage::Store;
+use bytes::Bytes;
+use error::{ApiError, json_response};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::BodyExt;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+type Answer = Result<Response<Body>, ApiError>;
+
+/// The API and what it acts on.
+pub struct Admin {
+    store: Arc<dyn Store>,
+    plugins: Arc<Plugins>,
+    cache: Option<Arc<ResponseCache>>,
+    engine: Arc<Engine>,
+    token: Token,
+    address: SocketAddr,
+}
+
+/// Serves until `shutdown`.
+pub async fn serve(admin: Arc<Admin>, listener: TcpListener, shutdown: CancellationToken) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.cancelled() => return,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!("no admin connection could be accepted: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        _ = stream.set_nodelay(true);
+        let admin = admin.clone();
+        tokio::spawn(async move {
+            let service = hyper::service::service_fn(move |request| {
+                let admin = admin.clone();
+                async move { Ok::<_, Infallible>(admin.handle(request).await) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            if let Err(error) = connection.await {
+                tracing::debug!("admin connection ended: {error}");
+            }
+        });
+    }
+}
+
+impl Admin {
+    /// The API for this house, at this address.
+    pub fn new(
+        store: Arc<dyn Store>,
+        plugins: Arc<Plugins>,
+        cache: Option<Arc<ResponseCache>>,
+        engine: Arc<Engine>,
+        token: Token,
+        address: SocketAddr,
+    ) -> Arc<Self> {
+        Arc::new(Self { store, plugins, cache, engine, token, address })
+    }
+
+    /// Answers one call.
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::fmt::Display,
+    {
+        match self.route(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                let mut response = error.response();
+                if error.status == StatusCode::UNAUTHORIZED {
+                    response.headers_mut().insert(
+                        header::WWW_AUTHENTICATE,
+                        HeaderValue::from_static("Bearer realm=\"guesthouse admin\""),
+                    );
+                }
+                response
+            }
+        }
+    }
+
+    async fn route<B>(&self, request: Request<B>) -> Answer
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::fmt::Display,
+    {
+        self.refuse_browsers(request.headers())?;
+        let path = request.uri().path().to_owned();
+        let segments: Vec<String> = path
+            .trim_start_matches('/')
+            .split('/')
+            .map(|segment| percent_decode_str(segment).decode_utf8().map(|text| text.into_owned()))
+            .collect::<Result<_, _>>()
+            .map_err(|_| ApiError::invalid("The path is not UTF-8 once decoded."))?;
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let authorized = self.token.is_in(request.headers());
+        if segments == ["v1", "health"] && !authorized {
+            return Ok(json_response(StatusCode::OK, &json!({"status": "ok"})));
+        }
+        if !authorized {
+            return Err(ApiError::new(
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "The admin API needs the token of this house: `Authorization: Bearer …`, from the file \
+                 admin-token of the data folder.",
+            ));
+        }
+        let method = request.method().clone();
+        match (method.as_str(), segments.as_slice()) {
+            ("GET", ["v1", "health"]) => Ok(json_response(StatusCode::OK, &self.health())),
+            ("GET", ["v1", "plugins"]) => {
+                let all: Vec<Value> = self.plugins.slots().values().map(|slot| status(slot)).collect();
+                Ok(json_response(StatusCode::OK, &json!({"plugins": all})))
+            }
+            ("GET", ["v1", "plugins", name]) => {
+                Ok(json_response(StatusCode::OK, &status(self.slot(name)?)))
+            }
+            ("POST", ["v1", "plugins", name, "purge"]) => {
+                let purged = self.slot(name)?.cache.as_ref().inspect(|cache| cache.purge()).is_some();
+                Ok(json_response(StatusCode::OK, &json!({"purged": purged})))
+            }
+            (_, ["v1", "kv", rest @ ..]) => kv::route(self, request, rest).await,
+            (_, ["v1", "health" | "plugins", ..]) if method != Method::GET => Err(ApiError::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method",
+                format!("{method} is not a method of {path}."),
+            )),
+            _ => Err(ApiError::not_found(format!(
+                "There is no call {method} {path}; docs/admin-api.md lists them."
+            ))),
+        }
+    }
+
+    /// DNS rebinding and forged cross-site requests come with a foreign host or an origin.
+    fn refuse_browsers(&self, headers: &http::HeaderMap) -> Result<(), ApiError> {
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let name = host
+            .parse::<http::uri::Authority>()
+            .map(|authority| authority.host().trim_matches(['[', ']']).to_owned())
+            .unwrap_or_default();
+        let own = name == "localhost"
+            || name
+                .parse::<IpAddr>()
+                .is_ok_and(|ip| ip.is_loopback() || ip == self.address.ip() || self.address.ip().is_unspecified());
+        if headers.contains_key(header::ORIGIN) || !own {
+            return Err(ApiError::new(
+                StatusCode::FORBIDDEN,
+                "not-for-browsers",
+                "The admin API answers programs that call it by its own address, and no web pages.",
+            ));
+        }
+        Ok(())
+    }
+
+    fn slot(&self, name: &str) -> Result<&Arc<Slot>, ApiError> {
+        self.plugins.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.plugins.slots().keys().map(String::as_str).collect();
+            ApiError::not_found(format!(
+                "There is no plugin `{name}`; this house has: {}.",
+                if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+            ))
+        })
+    }
+
+    fn health(&self) -> Value {
+        let decisions = self.engine.decisions();
+        json!({
+            "status": "ok",
+            "version": env!("CARGO_PKG_VERSION"),
+            "engine": {
+                "pooling": decisions.pooling,
+                "why": decisions.pooling_reason,
+                "pagemap_scan": decisions.pagemap_scan,
+                "slots": decisions.slots,
+            },
+            "cache": self.cache.as_ref().map(|cache| cache.stats()),
+            "plugins": self.plugins.slots().values().map(|slot| {
+                let (state, _) = state(slot);
+                (slot.plugin.name.clone(), json!(state))
+            }).collect::<serde_json::Map<_, _>>(),
+        })
+    }
+
+    async fn read_body<B>(body: B, most: usize) -> Result<Bytes, ApiError>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::fmt::Display,
+    {
+        let body = http_body_util::Limited::new(
+            body.map_err(|error| std::io::Error::other(error.to_string())),
+            most,
+        );
+        Ok(body.collect().await.map_err(|error| {
+            if error.is::<http_body_util::LengthLimitError>() {
+                ApiError::new(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "too-large",
+                    format!("This call takes at most {most} bytes; send less at a time."),
+                )
+            } else {
+                ApiError::invalid("The body was cut off.")
+            }
+        })?.to_bytes())
+    }
+}
+
+fn state(slot: &Slot) -> (&'static str, Option<String>) {
+    match slot.state() {
+        State::Compiling => ("compiling", None),
+        State::Serving => ("serving", None),
+        State::Failed(why) => ("failed", Some(why)),
+    }
+}
+
+/// What an operator wants to know of a plugin. Secrets by name only.
+fn status(slot: &Slot) -> Value {
+    let plugin = &slot.plugin;
+    let (state, message) = state(slot);
+    let version = slot.active();
+    json!({
+        "name": plugin.name,
+        "state": state,
+        "message": message,
+        "component": plugin.component,
+        "routes": plugin.routes.iter().map(|route| route.text.as_str()).collect::<Vec<_>>(),
+        "kv": plugin.kv,
+        "secrets": plugin.secrets,
+        "config": plugin.config,
+        "cache": slot.cache.is_some(),
+        "version": version.as_ref().map(|version| json!({
+            "digest": version.digest,
+            "size": version.size,
+            "interface": version.interface(),
+            "requests": version.counters.requests.load(Relaxed),
+            "running": version.running(),
+            "failures": version.counters.failures.load(Relaxed),
+            "instances_made": version.counters.instances.load(Relaxed),
+            "instances_waiting": version.waiting_instances(),
+            "moved_to_slow_lane": version.counters.moved.load(Relaxed),
+            "cpu_micros": version.counters.cpu.load(Relaxed),
+        })),
+    })
+}

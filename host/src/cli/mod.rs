@@ -1,1 +1,47 @@
-//! cli
+//! The command line.
+//!
+//! Owns the words that an operator types. Each command is one short file that calls the library.
+
+mod assets;
+mod client;
+mod inspect;
+mod kv;
+mod serve;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// A plugin host: loads WebAssembly components, grants each exactly what it needs, and routes HTTP to them.
+#[derive(Parser)]
+#[command(name = "guesthouse", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the house.
+    Serve(serve::ServeArgs),
+    /// Show what a component imports, exports and needs.
+    Inspect(inspect::InspectArgs),
+    /// Read and write the data of a running house.
+    Kv(kv::KvArgs),
+    /// Publish a site to a running house.
+    Assets(assets::AssetsArgs),
+}
+
+/// Runs the command that was typed.
+#[must_use]
+pub fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Kv(arguments) => client::block_on(kv::run(arguments)),
+        Command::Assets(arguments) => client::block_on(assets::run(arguments)),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("guesthouse: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -5,6 +5,16 @@
 //! suggestion, before the house opens a door. The danger that shaped it: a typing error that silently
 //! switches a protection off.
 
+mod diagnostics;
+mod load;
+mod reader;
+pub(crate) mod route;
+pub mod secrets;
+mod values;
+
+pub use diagnostics::{ConfigErrors, Problem};
+pub use route::RoutePattern;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -49,6 +59,8 @@ pub struct Server {
     pub max_headers: usize,
     /// Connections at a time. Default 10,000.
     pub max_connections: usize,
+    /// Whether each request gets a line on standard error. Default true.
+    pub access_log: bool,
 }
 
 /// `[storage]`
@@ -112,11 +124,9 @@ pub struct Plugin {
     /// The component's file.
     pub component: PathBuf,
     /// What is routed here, as written and checked.
-    pub routes: Vec<crate::config::RoutePattern>,
+    pub routes: Vec<RoutePattern>,
     /// Namespaces: `default` is the plugin's own, any other name is the house's.
     pub kv: Vec<String>,
-    /// Where the plugin may send requests.
-    pub fetch: Vec<String>,
     /// Names of secrets.
     pub secrets: Vec<String>,
     /// What `wasi:config/store` gives.
@@ -159,15 +169,65 @@ pub struct Limits {
     pub queue: u32,
 }
 
-/// A route as the configuration gives it: `[METHOD ][scheme://host]/path`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RoutePattern {
-    /// As written.
-    pub text: String,
-    /// None: any.
-    pub method: Option<http::Method>,
-    /// Lower case, without port; none: any.
-    pub host: Option<String>,
-    /// Begins with `/`; segments are literal, `{name}`, or at the end `*`.
-    pub path: String,
+/// The most instances that may be configured: beyond, the address space does not suffice.
+pub const MOST_INSTANCES: u32 = 4000;
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 8788)),
+            threads: None,
+            drain: Duration::from_secs(30),
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            max_head: 64 << 10,
+            max_headers: 100,
+            max_connections: 10_000,
+            access_log: true,
+        }
+    }
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Fsync,
+            max_value: 25 << 20,
+            max_list: 1000,
+            block_cache: 64 << 20,
+        }
+    }
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self { max_instances: 1000, pooling: Pooling::Auto, slow_threads: None }
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { max_bytes: 64 << 20, max_entry: 8 << 20 }
+    }
+}
+
+impl Default for Instances {
+    fn default() -> Self {
+        Self { reuse: 1, concurrent: 1, idle: Duration::from_secs(10) }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: 128 << 20,
+            cpu: Duration::from_secs(10),
+            wall: Duration::from_secs(60),
+            body: 32 << 20,
+            headers: 128 << 10,
+            concurrency: 64,
+            queue: 256,
+        }
+    }
 }

@@ -1,1 +1,256 @@
-//! engine
+//! The engine: wasmtime, and the rules under which guests run in it.
+//!
+//! Owns compiling, linking, instances, deadlines and limits. It never reads a request's meaning and never
+//! touches a socket. A guest is hostile until proven otherwise: whatever it does, the thread it runs on
+//! must come back.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `settings` | the one `Config` |
+//! | `artifact` | compiled components on disk |
+//! | `state` | what belongs to one instance |
+//! | `meter` | CPU time and its deadline |
+//! | `lane` | the fast and the slow lane |
+//! | `admission` | places and the queue in front of them |
+//! | `version` | a component ready to serve |
+//! | `sequential`, `concurrent` | wasi:http 0.2 and 0.3 |
+//! | `output` | what guests print |
+//! | `failure` | why there was no answer |
+
+mod admission;
+pub mod artifact;
+mod concurrent;
+mod failure;
+mod lane;
+mod meter;
+mod output;
+mod sequential;
+mod settings;
+mod state;
+mod version;
+
+pub use failure::Failure;
+pub use lane::Lane;
+pub use settings::Decisions;
+pub use version::Version;
+
+use crate::capabilities::kv::{self, KvGrants};
+use crate::capabilities::secrets::{self, SecretGrants};
+use crate::capabilities::settings::{self as config_store, Settings};
+use crate::capabilities::{Grant, grant_for};
+use crate::config;
+use crate::storage::Store;
+use admission::Admission;
+use artifact::{ArtifactError, Artifacts};
+use concurrent::Concurrent;
+use lane::SlowLane;
+use sequential::Sequential;
+use state::{Context, State};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use version::{IdleCount, Kind};
+use wasmtime::component::{Component, Linker};
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::p3::bindings::ServicePre;
+
+/// Why a component was not loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It could not be compiled or kept.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// It imports what it was not granted.
+    #[error(
+        "plugin `{plugin}` imports {import}, which it was not granted. To grant it, add `{example}` \
+         to [plugins.{plugin}]"
+    )]
+    NotGranted {
+        /// The plugin.
+        plugin: String,
+        /// The interface.
+        import: String,
+        /// A line of configuration.
+        example: &'static str,
+    },
+    /// It imports what this host has not.
+    #[error(
+        "plugin `{plugin}` imports {import}, which this host does not have. `guesthouse inspect` lists \
+         what a component needs; docs/plugins.md lists what the host has"
+    )]
+    Unknown {
+        /// The plugin.
+        plugin: String,
+        /// The interface.
+        import: String,
+    },
+    /// It does not export a handler.
+    #[error(
+        "plugin `{plugin}` exports neither wasi:http/incoming-handler@0.2 nor wasi:http/handler@0.3, so \
+         there is nothing to route requests to"
+    )]
+    NoHandler {
+        /// The plugin.
+        plugin: String,
+    },
+    /// It does not fit what the host links, in a way that wasmtime describes.
+    #[error("plugin `{plugin}` can't be linked: {reason}")]
+    Link {
+        /// The plugin.
+        plugin: String,
+        /// wasmtime's words.
+        reason: String,
+    },
+}
+
+/// Everything that is made once for the house.
+pub struct Engine {
+    wasmtime: wasmtime::Engine,
+    linker: Linker<State>,
+    artifacts: Artifacts,
+    decisions: Decisions,
+    slow: Arc<SlowLane>,
+    places: Arc<Semaphore>,
+    idle: Arc<IdleCount>,
+    fast_threads: usize,
+}
+
+impl Engine {
+    /// Starts the engine: probes the machine, links the capabilities, starts the ticker and the slow lane.
+    ///
+    /// # Errors
+    /// The machine lacks what is needed, or the data folder can't be used.
+    pub fn start(
+        settings: &config::Engine,
+        fast_threads: usize,
+        data: &Path,
+    ) -> anyhow::Result<Arc<Self>> {
+        let (wasmtime, decisions) = settings::engine(settings).map_err(anyhow::Error::from)?;
+        let artifacts = Artifacts::open(data, &wasmtime)?;
+        let linker = link(&wasmtime).map_err(anyhow::Error::from)?;
+        meter::start_ticker(&wasmtime)?;
+        let slow = SlowLane::start(settings.slow_threads.unwrap_or(fast_threads))?;
+        let most = settings.max_instances as usize;
+        Ok(Arc::new(Self {
+            wasmtime,
+            linker,
+            artifacts,
+            decisions,
+            slow,
+            places: Arc::new(Semaphore::new(most)),
+            idle: Arc::new(IdleCount::new(most)),
+            fast_threads,
+        }))
+    }
+
+    /// What was decided at boot.
+    pub fn decisions(&self) -> &Decisions {
+        &self.decisions
+    }
+
+    /// The compiled component, if it is there.
+    pub fn ready(&self, digest: &str) -> Option<Component> {
+        self.artifacts.load(&self.wasmtime, digest)
+    }
+
+    /// Compiles; slow.
+    ///
+    /// # Errors
+    /// As [`Artifacts::compile`].
+    pub fn compile(&self, digest: &str, wasm: &[u8]) -> Result<Component, LoadError> {
+        Ok(self.artifacts.compile(&self.wasmtime, digest, wasm)?)
+    }
+
+    /// Checks the grants, links, and makes the version that serves.
+    ///
+    /// # Errors
+    /// What [`LoadError`] lists.
+    pub fn load(
+        &self,
+        plugin: &Arc<config::Plugin>,
+        component: &Component,
+        digest: &str,
+        size: u64,
+        secrets: SecretGrants,
+        store: Arc<dyn Store>,
+    ) -> Result<Arc<Version>, LoadError> {
+        self.check_grants(plugin, component)?;
+        let refuse = |error: wasmtime::Error| LoadError::Link {
+            plugin: plugin.name.clone(),
+            reason: format!("{error:#}"),
+        };
+        let pre = self.linker.instantiate_pre(component).map_err(refuse)?;
+        let kind = if let Ok(pre) = ProxyPre::new(pre.clone()) {
+            Kind::Sequential(Sequential::new(pre))
+        } else if let Ok(pre) = ServicePre::new(pre) {
+            Kind::Concurrent(Concurrent::new(pre, self.fast_threads))
+        } else {
+            return Err(LoadError::NoHandler { plugin: plugin.name.clone() });
+        };
+        let context = Arc::new(Context {
+            name: plugin.name.as_str().into(),
+            kv: KvGrants::new(&plugin.name, &plugin.kv),
+            settings: Settings::new(plugin.config.clone()),
+            secrets,
+            store,
+            memory: plugin.limits.memory,
+            headers: plugin.limits.headers,
+        });
+        Ok(Version::new(
+            plugin.clone(),
+            digest.to_owned(),
+            size,
+            context,
+            self.wasmtime.clone(),
+            kind,
+            Admission::new(plugin.limits, self.places.clone()),
+            self.slow.clone(),
+            self.fast_threads,
+            self.idle.clone(),
+        ))
+    }
+
+    fn check_grants(&self, plugin: &config::Plugin, component: &Component) -> Result<(), LoadError> {
+        for (import, _) in component.component_type().imports(&self.wasmtime) {
+            match grant_for(import) {
+                Grant::Free => {}
+                Grant::Needs { key, example } => {
+                    let granted = match key {
+                        "kv" => !plugin.kv.is_empty(),
+                        "secrets" => !plugin.secrets.is_empty(),
+                        _ => false,
+                    };
+                    if !granted {
+                        return Err(LoadError::NotGranted {
+                            plugin: plugin.name.clone(),
+                            import: import.to_owned(),
+                            example,
+                        });
+                    }
+                }
+                Grant::Unknown => {
+                    return Err(LoadError::Unknown {
+                        plugin: plugin.name.clone(),
+                        import: import.to_owned(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The *link* moment of every capability.
+fn link(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::<State>::new(engine);
+    // All of WASI, with nothing behind it: components of languages with a big runtime import sockets
+    // and files whether they use them or not.
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    kv::add_to_linker(&mut linker, State::kv)?;
+    config_store::add_to_linker(&mut linker, State::settings)?;
+    secrets::add_to_linker(&mut linker, State::secrets)?;
+    Ok(linker)
+}

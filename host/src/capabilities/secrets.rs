@@ -1,0 +1,68 @@
+//! `guesthouse:secrets`: texts that only the plugins that were granted them can read.
+
+use crate::config::secrets::{SecretText, Secrets};
+use guesthouse_bindings::guesthouse::secrets::store;
+use guesthouse_bindings::handles::Secret;
+use std::collections::BTreeMap;
+use wasmtime::Result;
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+
+/// The secrets that one plugin was granted.
+#[derive(Clone, Debug, Default)]
+pub struct SecretGrants(BTreeMap<String, SecretText>);
+
+impl SecretGrants {
+    /// *Configure*: of all secrets, those with these names.
+    #[must_use]
+    pub fn new(secrets: &Secrets, names: &[String]) -> Self {
+        let granted = |name: &String| Some((name.clone(), secrets.get(name)?.clone()));
+        Self(names.iter().filter_map(granted).collect())
+    }
+}
+
+/// How an instance sees them.
+pub struct SecretsView<'a> {
+    /// The instance's handles.
+    pub table: &'a mut ResourceTable,
+    /// The plugin's grants.
+    pub grants: &'a SecretGrants,
+}
+
+struct HasSecrets;
+
+impl HasData for HasSecrets {
+    type Data<'a> = SecretsView<'a>;
+}
+
+/// *Link*.
+///
+/// # Errors
+/// The linker has the interface already.
+pub fn add_to_linker<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    view: fn(&mut T) -> SecretsView<'_>,
+) -> Result<()> {
+    store::add_to_linker::<T, HasSecrets>(linker, view)
+}
+
+impl store::Host for SecretsView<'_> {
+    fn get(&mut self, name: String) -> Result<Option<Resource<Secret>>> {
+        if !self.grants.0.contains_key(&name) {
+            return Ok(None);
+        }
+        Ok(Some(self.table.push(Secret { name })?))
+    }
+}
+
+impl store::HostSecret for SecretsView<'_> {
+    fn reveal(&mut self, secret: Resource<Secret>) -> Result<String> {
+        let name = &self.table.get(&secret)?.name;
+        let text = self.grants.0.get(name).map(|text| text.reveal().to_owned());
+        Ok(text.unwrap_or_default())
+    }
+
+    fn drop(&mut self, secret: Resource<Secret>) -> Result<()> {
+        self.table.delete(secret)?;
+        Ok(())
+    }
+}

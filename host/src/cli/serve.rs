@@ -1,0 +1,173 @@
+//! `guesthouse serve`: runs the house.
+//!
+//! Owns the order in which the house opens and closes. Whatever can be wrong with the configuration is
+//! found before anything starts; the doors open last and close first.
+
+use crate::admin::{self, Admin};
+use crate::cache::ResponseCache;
+use crate::capabilities::secrets::SecretGrants;
+use crate::config::Config;
+use crate::config::secrets::Secrets;
+use crate::engine::Engine;
+use crate::plugins::Plugins;
+use crate::routing::Router;
+use crate::server::{self, AccessLog, House, Shutdown, Style};
+use crate::storage::rocks::Rocks;
+use crate::storage::{Limits, Store};
+use anyhow::Context;
+use std::io::IsTerminal;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Threads for work that blocks: reading from disk, compiling.
+const BLOCKING_THREADS: usize = 64;
+
+/// Run the house.
+#[derive(clap::Args)]
+pub(super) struct ServeArgs {
+    /// The configuration.
+    #[arg(long, env = "GUESTHOUSE_CONFIG", default_value = "config/guesthouse.toml")]
+    config: PathBuf,
+    /// The folder for data; made if it isn't there.
+    #[arg(long, env = "GUESTHOUSE_DATA", default_value = "data")]
+    data: PathBuf,
+    /// Where clients connect, in place of `server.listen`. Port 0 takes a free one.
+    #[arg(long, env = "GUESTHOUSE_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// Where the operator connects, in place of `server.admin`.
+    #[arg(long = "admin", env = "GUESTHOUSE_ADMIN_LISTEN")]
+    admin: Option<SocketAddr>,
+    /// In development, `.dev.vars` beside the configuration is read for secrets.
+    #[arg(long, env = "GUESTHOUSE_ENV", value_enum, default_value_t = Env::Dev)]
+    env: Env,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Env {
+    Dev,
+    Prod,
+}
+
+pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
+    let began = Instant::now();
+    let human = std::io::stderr().is_terminal();
+    start_log(human);
+
+    let mut config = Config::load(&arguments.config)?;
+    config.server.listen = arguments.listen.unwrap_or(config.server.listen);
+    config.server.admin = arguments.admin.unwrap_or(config.server.admin);
+    let secrets = Secrets::load(&config, arguments.env == Env::Dev)?;
+    let threads = config.server.threads.unwrap_or_else(|| {
+        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    });
+
+    std::fs::create_dir_all(&arguments.data)
+        .with_context(|| format!("the data folder {} can't be made", arguments.data.display()))?;
+    let token = admin::Token::open(&arguments.data)?;
+    let store = open_store(&config, &arguments.data)?;
+    let engine = Engine::start(&config.engine, threads, &arguments.data)?;
+    tracing::info!("engine: {}; {threads} serving threads", engine.decisions());
+    let cache = (config.cache.max_bytes > 0)
+        .then(|| ResponseCache::new(config.cache.max_bytes, config.cache.max_entry));
+    let plugins = Plugins::open(&config, &engine, &store, cache.as_ref(), &|plugin| {
+        SecretGrants::new(&secrets, &plugin.secrets)
+    })?;
+    let router = Router::new(plugins.slots().values().flat_map(|slot| {
+        slot.plugin.routes.iter().map(|route| (route.clone(), slot.clone()))
+    }))?;
+    let style = if human { Style::Human } else { Style::Json };
+    let log = config.server.access_log.then(|| AccessLog::start(style)).transpose()?;
+    let idle = config.server.idle_timeout;
+    let house = Arc::new(House { router, plugins: plugins.clone(), log, idle });
+
+    let doors = server::bind(config.server.listen, threads, "--listen or server.listen")?;
+    let admin_door = server::bind(config.server.admin, 1, "--admin or server.admin")?;
+    let first = |doors: &[TcpListener]| {
+        doors.first().context("no listener")?.local_addr().context("a listener without an address")
+    };
+    let (listen, admin_address) = (first(&doors)?, first(&admin_door)?);
+
+    let shutdown = Shutdown::default();
+    let serving = server::start(&config.server, doors, &house, &shutdown)?;
+    let admin = Admin::new(store, plugins.clone(), cache, engine, token, admin_address);
+    println!("listening on http://{listen}");
+    println!("admin on http://{admin_address}");
+    tracing::info!("the house is open after {} ms", began.elapsed().as_millis());
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("house")
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        tokio::spawn(plugins.sweep());
+        for door in admin_door {
+            let door = tokio::net::TcpListener::from_std(door)?;
+            tokio::spawn(admin::serve(admin.clone(), door, shutdown.drain.clone()));
+        }
+        let code = until_told(&shutdown, serving, config.server.drain).await?;
+        anyhow::Ok(code)
+    })
+}
+
+fn open_store(config: &Config, data: &std::path::Path) -> anyhow::Result<Arc<dyn Store>> {
+    let limits = Limits {
+        value: config.storage.max_value,
+        list: config.storage.max_list,
+        ..Limits::default()
+    };
+    let storage = &config.storage;
+    Ok(Rocks::open(&data.join("store"), limits, storage.durability, storage.block_cache)?)
+}
+
+/// Waits for a signal, then for the running responses; a second signal ends at once.
+async fn until_told(
+    shutdown: &Shutdown,
+    serving: Vec<std::thread::JoinHandle<()>>,
+    drain: Duration,
+) -> anyhow::Result<ExitCode> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("closing: running responses have {drain:?} to finish; a second signal ends at once");
+    shutdown.drain.cancel();
+    let finished = tokio::task::spawn_blocking(move || {
+        for thread in serving {
+            if thread.join().is_err() {
+                tracing::error!("a serving thread panicked");
+            }
+        }
+    });
+    let cut = tokio::select! {
+        _ = finished => false,
+        () = tokio::time::sleep(drain) => true,
+        _ = interrupt.recv() => true,
+        _ = terminate.recv() => true,
+    };
+    shutdown.cut.cancel();
+    if cut {
+        tracing::warn!("responses that had not finished were cut");
+        std::process::exit(if drain.is_zero() { 0 } else { 1 });
+    }
+    tracing::info!("the house is closed");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start_log(human: bool) {
+    let filter = EnvFilter::try_from_env("GUESTHOUSE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if human {
+        log.with_target(false).compact().init();
+    } else {
+        log.json().flatten_event(true).init();
+    }
+}

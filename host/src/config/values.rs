@@ -1,0 +1,77 @@
+//! Sizes and durations as people write them.
+
+use std::time::Duration;
+
+/// Bytes: `64MiB`, `10MB`, `512 B`.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let (number, unit) = split(text);
+    let factor: u64 = match unit {
+        "B" | "" => 1,
+        "kB" | "KB" => 1000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(format!("`{unit}` is not a unit of size: use B, KB, MB, GB, KiB, MiB or GiB")),
+    };
+    let number: u64 = number
+        .parse()
+        .map_err(|_| format!("`{text}` is not a size: write a whole number and a unit, as \"64MiB\""))?;
+    number.checked_mul(factor).ok_or_else(|| format!("`{text}` is more than there are bytes"))
+}
+
+/// Time: `200ms`, `30s`, `2m`, `1h`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split(text);
+    let number: u64 = number.parse().map_err(|_| {
+        format!("`{text}` is not a duration: write a whole number and a unit, as \"200ms\" or \"30s\"")
+    })?;
+    let seconds = |factor: u64| {
+        number
+            .checked_mul(factor)
+            .map(Duration::from_secs)
+            .ok_or_else(|| format!("`{text}` is longer than time can be counted"))
+    };
+    match unit {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => seconds(1),
+        "m" | "min" => seconds(60),
+        "h" => seconds(3600),
+        "" => Err(format!("`{text}` has no unit: write \"{number}s\" or \"{number}ms\"")),
+        _ => Err(format!("`{unit}` is not a unit of time: use ms, s, m or h")),
+    }
+}
+
+fn split(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    (number, unit.trim_start())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_durations_are_read_as_people_write_them() {
+        assert_eq!(size("64MiB").unwrap(), 64 << 20);
+        assert_eq!(size("10 MB").unwrap(), 10_000_000);
+        assert_eq!(duration("200ms").unwrap(), Duration::from_millis(200));
+        assert_eq!(duration("2m").unwrap(), Duration::from_secs(120));
+        assert!(size("1.5MiB").unwrap_err().contains("whole number"));
+        assert!(size("20000000000GiB").unwrap_err().contains("more than"));
+        assert!(duration("5").unwrap_err().contains("\"5s\""));
+        assert!(duration("5 years").unwrap_err().contains("unit of time"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_them_panic(text in ".*") {
+            _ = size(&text);
+            _ = duration(&text);
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Compiled components on disk.
+//!
+//! Owns `DATA/compiled/`: machine code keyed by the digest of the component and by everything in the
+//! engine that it depends on. Nothing is ever loaded that this house did not write itself: a file that
+//! is truncated, changed or foreign is compiled anew. Loading machine code is unsafe by nature; this is
+//! the one module of the house that may, and the checks in front of it are the reason why it may.
+#![allow(unsafe_code)]
+
+use sha2::{Digest as _, Sha256};
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+/// Why a component could not be made ready.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    /// The folder can't be used.
+    #[error("the folder for compiled components, {path}, can't be used: {reason}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The component is not valid, or uses what this engine has not.
+    #[error("the component does not compile: {0:#}")]
+    Compile(wasmtime::Error),
+    /// The disk is full, read-only or broken.
+    #[error("the compiled component could not be written to {path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// Compiled components of one data folder.
+#[derive(Clone, Debug)]
+pub struct Artifacts {
+    folder: PathBuf,
+    engine_key: u64,
+}
+
+/// What is known of a compiled file: written after it, and compared before it is loaded.
+#[derive(serde::Serialize, serde::Deserialize, PartialEq, Eq)]
+struct Seal {
+    component: String,
+    engine: u64,
+    size: u64,
+    sha256: String,
+}
+
+impl Artifacts {
+    /// Opens (and creates) `DATA/compiled`.
+    ///
+    /// # Errors
+    /// The folder can't be made, or others than its owner may write to it: they could make the house
+    /// run machine code of theirs.
+    pub fn open(data: &Path, engine: &Engine) -> Result<Self, ArtifactError> {
+        use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+        let folder = data.join("compiled");
+        let refuse = |reason: String| ArtifactError::Folder { path: folder.clone(), reason };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .map_err(|error| refuse(error.to_string()))?;
+        let mode = fs::metadata(&folder).map_err(|e| refuse(e.to_string()))?.permissions().mode();
+        if mode & 0o022 != 0 {
+            return Err(refuse("others may write to it; `chmod 700` it and try again".into()));
+        }
+        let mut hasher = std::hash::DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        Ok(Self { folder, engine_key: hasher.finish() })
+    }
+
+    fn path(&self, digest: &str) -> PathBuf {
+        self.folder.join(format!("{digest}-{:016x}.cwasm", self.engine_key))
+    }
+
+    /// Loads what was compiled before; none when there is nothing that can be trusted.
+    #[must_use]
+    pub fn load(&self, engine: &Engine, digest: &str) -> Option<Component> {
+        let path = self.path(digest);
+        let seal: Seal = serde_json::from_slice(&fs::read(path.with_extension("seal")).ok()?).ok()?;
+        let bytes = fs::read(&path).ok()?;
+        let found = Seal {
+            component: digest.to_owned(),
+            engine: self.engine_key,
+            size: bytes.len() as u64,
+            sha256: hex::encode(Sha256::digest(&bytes)),
+        };
+        drop(bytes);
+        if seal != found {
+            tracing::warn!(
+                "the compiled component {} is damaged and is compiled anew",
+                path.display()
+            );
+            return None;
+        }
+        // SAFETY: the file is in a folder that only this user can write to, and its digest is the one
+        // that this house noted when it wrote what its own compiler had made.
+        match unsafe { Component::deserialize_file(engine, &path) } {
+            Ok(component) => Some(component),
+            Err(error) => {
+                tracing::warn!("{} can't be loaded and is compiled anew: {error:#}", path.display());
+                None
+            }
+        }
+    }
+
+    /// Compiles, keeps the result and loads it. Takes about a second for each megabyte: never call it
+    /// on a serving thread.
+    ///
+    /// # Errors
+    /// The component does not compile, or the disk can't take the result.
+    pub fn compile(
+        &self,
+        engine: &Engine,
+        digest: &str,
+        wasm: &[u8],
+    ) -> Result<Component, ArtifactError> {
+        let code = engine.precompile_component(wasm).map_err(ArtifactError::Compile)?;
+        let path = self.path(digest);
+        let seal = Seal {
+            component: digest.to_owned(),
+            engine: self.engine_key,
+            size: code.len() as u64,
+            sha256: hex::encode(Sha256::digest(&code)),
+        };
+        let failed = |source| ArtifactError::Write { path: path.clone(), source };
+        let seal = serde_json::to_vec(&seal).map_err(|e| failed(io::Error::other(e)))?;
+        write_whole(&path, &code).map_err(failed)?;
+        write_whole(&path.with_extension("seal"), &seal).map_err(failed)?;
+        drop(code);
+        // SAFETY: as in `load`; the bytes were written a moment ago.
+        unsafe { Component::deserialize_file(engine, &path) }.map_err(ArtifactError::Compile)
+    }
+}
+
+/// Writes a file so that it is there whole or not at all.
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension(format!("tmp-{}-{:08x}", std::process::id(), rand::random::<u32>()));
+    let written = (|| {
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    })();
+    if written.is_err() {
+        _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// The digest by which a component is known: SHA-256 in lower-case hexadecimal digits.
+#[must_use]
+pub fn digest(wasm: &[u8]) -> String {
+    hex::encode(Sha256::digest(wasm))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    /// The smallest component there is: the preamble.
+    const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    fn house() -> (tempfile::TempDir, Engine, Artifacts) {
+        let data = tempfile::tempdir().unwrap();
+        let engine = Engine::default();
+        let artifacts = Artifacts::open(data.path(), &engine).unwrap();
+        (data, engine, artifacts)
+    }
+
+    #[test]
+    fn what_was_compiled_is_loaded_again() {
+        let (_data, engine, artifacts) = house();
+        let name = digest(EMPTY);
+        assert!(artifacts.load(&engine, &name).is_none());
+        artifacts.compile(&engine, &name, EMPTY).unwrap();
+        assert!(artifacts.load(&engine, &name).is_some());
+    }
+
+    #[test]
+    fn a_truncated_or_changed_file_is_not_loaded() {
+        let (_data, engine, artifacts) = house();
+        let name = digest(EMPTY);
+        artifacts.compile(&engine, &name, EMPTY).unwrap();
+        let path = artifacts.path(&name);
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        assert!(artifacts.load(&engine, &name).is_none());
+        let mut changed = whole.clone();
+        let middle = changed.len() / 2;
+        changed[middle] ^= 1;
+        fs::write(&path, &changed).unwrap();
+        assert!(artifacts.load(&engine, &name).is_none());
+        fs::write(&path, &whole).unwrap();
+        assert!(artifacts.load(&engine, &name).is_some());
+    }
+
+    #[test]
+    fn a_file_without_a_seal_is_not_loaded() {
+        let (_data, engine, artifacts) = house();
+        let name = digest(EMPTY);
+        artifacts.compile(&engine, &name, EMPTY).unwrap();
+        fs::remove_file(artifacts.path(&name).with_extension("seal")).unwrap();
+        assert!(artifacts.load(&engine, &name).is_none());
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_to_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let (data, engine, _artifacts) = house();
+        fs::set_permissions(data.path().join("compiled"), fs::Permissions::from_mode(0o777)).unwrap();
+        let error = Artifacts::open(data.path(), &engine).unwrap_err();
+        assert!(error.to_string().contains("chmod 700"), "{error}");
+    }
+
+    #[test]
+    fn a_component_that_does_not_compile_leaves_nothing_behind() {
+        let (data, engine, artifacts) = house();
+        assert!(artifacts.compile(&engine, "x", b"\0asm\x0d\0\x01\0\xff").is_err());
+        assert_eq!(fs::read_dir(data.path().join("compiled")).unwrap().count(), 0);
+    }
+}

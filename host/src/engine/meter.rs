@@ -1,0 +1,200 @@
+//! CPU time of a guest, and the deadline that stops it.
+//!
+//! Owns the answer to "how long has this guest been on a processor?" and the callback with which
+//! wasmtime asks whether it may go on. It must never bill a guest for time spent waiting, and must
+//! never depend on a timer of the runtime: a guest that doesn't yield can hold the very thread that
+//! fires the timers. Hence a ticker on a thread of its own, and time taken around each poll.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use wasmtime::{Engine, EngineWeak, Result, UpdateDeadline};
+
+/// The length of a slice: after it, a guest lets others run.
+pub const TICK: Duration = Duration::from_millis(1);
+
+/// CPU time after which a request goes to the slow lane. A few ticks: what serves a page is done by
+/// then, and what isn't would hold up everyone who shares the thread.
+pub const SLICE: Duration = Duration::from_millis(4);
+
+/// Which limit a guest ran into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Verdict {
+    /// None so far.
+    Running = 0,
+    /// The CPU deadline.
+    Cpu = 1,
+    /// The memory cap: the guest asked for more and was refused.
+    Memory = 2,
+}
+
+/// The meter of one instance; it counts for one request at a time.
+#[derive(Debug)]
+pub struct Meter {
+    born: Instant,
+    /// CPU nanoseconds of finished polls of this request.
+    used: AtomicU64,
+    /// When the running poll began, in nanoseconds since `born`, plus one; 0: not known.
+    since: AtomicU64,
+    limit: AtomicU64,
+    verdict: AtomicU8,
+    /// Set while the guest has given way in the middle of a computation.
+    yielding: AtomicBool,
+}
+
+impl Meter {
+    /// A meter with nothing on it.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            born: Instant::now(),
+            used: AtomicU64::new(0),
+            since: AtomicU64::new(0),
+            limit: AtomicU64::new(u64::MAX),
+            verdict: AtomicU8::new(Verdict::Running as u8),
+            yielding: AtomicBool::new(false),
+        })
+    }
+
+    /// Starts a request with this much CPU time.
+    pub fn reset(&self, limit: Duration) {
+        self.used.store(0, Relaxed);
+        self.limit.store(nanos(limit), Relaxed);
+        self.verdict.store(Verdict::Running as u8, Relaxed);
+    }
+
+    /// The guest comes onto the processor.
+    pub fn begin(&self) {
+        self.since.store(nanos(self.born.elapsed()).saturating_add(1), Relaxed);
+    }
+
+    /// The guest goes off it.
+    pub fn end(&self) {
+        let since = self.since.swap(0, Relaxed);
+        if since != 0 {
+            let now = nanos(self.born.elapsed()).saturating_add(1);
+            self.used.fetch_add(now.saturating_sub(since), Relaxed);
+        }
+    }
+
+    /// CPU time of this request so far.
+    pub fn used(&self) -> Duration {
+        Duration::from_nanos(self.used.load(Relaxed))
+    }
+
+    /// The limit that the guest ran into.
+    pub fn verdict(&self) -> Verdict {
+        match self.verdict.load(Relaxed) {
+            1 => Verdict::Cpu,
+            2 => Verdict::Memory,
+            _ => Verdict::Running,
+        }
+    }
+
+    /// Notes which limit it was; the first one stays.
+    pub fn condemn(&self, verdict: Verdict) {
+        _ = self.verdict.compare_exchange(Verdict::Running as u8, verdict as u8, Relaxed, Relaxed);
+    }
+
+    /// For workers whose polls can't be wrapped: the guest is off the processor now. When it gave way
+    /// in the middle of a computation its time counts on.
+    pub fn paused(&self) {
+        if self.yielding.load(Relaxed) { self.end() } else { self.since.store(0, Relaxed) }
+    }
+
+    /// What wasmtime calls when the guest has seen a tick go by.
+    pub fn tick(self: &Arc<Self>) -> Result<UpdateDeadline> {
+        let now = nanos(self.born.elapsed()).saturating_add(1);
+        let since = self.since.load(Relaxed);
+        if since == 0 {
+            // The start of this poll was not seen: begin to count here, in the guest's favour.
+            self.since.store(now, Relaxed);
+            return Ok(UpdateDeadline::Continue(1));
+        }
+        let slice = now.saturating_sub(since);
+        if self.used.load(Relaxed).saturating_add(slice) > self.limit.load(Relaxed) {
+            self.condemn(Verdict::Cpu);
+            return Ok(UpdateDeadline::Interrupt);
+        }
+        if slice < nanos(TICK) / 2 {
+            // The tick went by while the guest was waiting.
+            return Ok(UpdateDeadline::Continue(1));
+        }
+        self.yielding.store(true, Relaxed);
+        let meter = self.clone();
+        Ok(UpdateDeadline::YieldCustom(
+            1,
+            // tokio's own yield lets the runtime look for input first; waking oneself would not.
+            Box::pin(async move {
+                tokio::task::yield_now().await;
+                meter.yielding.store(false, Relaxed);
+                meter.begin();
+            }),
+        ))
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Advances the engine's epoch each [`TICK`], on a thread of its own, until the engine is gone.
+///
+/// # Errors
+/// The thread could not be started.
+pub fn start_ticker(engine: &Engine) -> std::io::Result<()> {
+    let engine: EngineWeak = engine.weak();
+    std::thread::Builder::new().name("epoch".into()).spawn(move || {
+        loop {
+            std::thread::sleep(TICK);
+            match engine.upgrade() {
+                Some(engine) => engine.increment_epoch(),
+                None => return,
+            }
+        }
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_off_the_processor_is_not_billed() {
+        let meter = Meter::new();
+        meter.reset(Duration::from_secs(1));
+        meter.begin();
+        meter.end();
+        let used = meter.used();
+        std::thread::sleep(Duration::from_millis(5));
+        assert_eq!(meter.used(), used);
+    }
+
+    #[test]
+    fn a_guest_over_its_deadline_is_interrupted_and_the_verdict_says_why() {
+        let meter = Meter::new();
+        meter.reset(Duration::from_millis(2));
+        meter.begin();
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(matches!(meter.tick().unwrap(), UpdateDeadline::Interrupt));
+        assert_eq!(meter.verdict(), Verdict::Cpu);
+    }
+
+    #[test]
+    fn a_tick_that_passed_while_waiting_costs_no_yield() {
+        let meter = Meter::new();
+        meter.reset(Duration::from_secs(1));
+        meter.begin();
+        assert!(matches!(meter.tick().unwrap(), UpdateDeadline::Continue(1)));
+    }
+
+    #[test]
+    fn the_first_verdict_stays() {
+        let meter = Meter::new();
+        meter.condemn(Verdict::Memory);
+        meter.condemn(Verdict::Cpu);
+        assert_eq!(meter.verdict(), Verdict::Memory);
+    }
+}

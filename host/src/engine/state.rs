@@ -1,0 +1,180 @@
+//! What belongs to one instance of a plugin.
+//!
+//! Owns the data behind a wasmtime store: the guest's WASI context, with nothing granted, its handles,
+//! its memory cap, and the views through which each capability sees it. It must never reach for anything
+//! that is not in the plugin's own context: that is how one plugin can't get at another's data.
+
+use super::meter::{Meter, Verdict};
+use super::output::{Channel, LogOutput};
+use crate::capabilities::kv::{KvGrants, KvView};
+use crate::capabilities::secrets::{SecretsView, SecretGrants};
+use crate::capabilities::settings::{Settings, SettingsView};
+use crate::storage::Store;
+use std::sync::Arc;
+use wasmtime::component::ResourceTable;
+use wasmtime::{ResourceLimiter, Result};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{
+    RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+};
+
+/// Handles that one instance may hold at a time.
+const MAX_HANDLES: usize = 10_000;
+
+/// What all instances of a version share: made once, when the version is loaded.
+pub struct Context {
+    /// The plugin's name, for the log.
+    pub name: Arc<str>,
+    /// Namespaces.
+    pub kv: KvGrants,
+    /// `wasi:config/store`.
+    pub settings: Settings,
+    /// Secrets.
+    pub secrets: SecretGrants,
+    /// Where data lives.
+    pub store: Arc<dyn Store>,
+    /// Bytes of linear memory of one instance.
+    pub memory: u64,
+    /// Bytes of a fields object.
+    pub headers: usize,
+}
+
+/// The data of one store.
+pub struct State {
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    table: ResourceTable,
+    outbound: Outbound,
+    memory: MemoryCap,
+    context: Arc<Context>,
+    meter: Arc<Meter>,
+}
+
+impl State {
+    /// The state of a new instance.
+    pub fn new(context: Arc<Context>, meter: Arc<Meter>) -> Self {
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(context.headers);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_HANDLES);
+        // No arguments, variables, files or sockets: what a builder does not get, a guest has not.
+        let wasi = WasiCtx::builder()
+            .stdout(LogOutput::new(context.name.clone(), Channel::Out))
+            .stderr(LogOutput::new(context.name.clone(), Channel::Err))
+            .allow_tcp(false)
+            .allow_udp(false)
+            .allow_ip_name_lookup(false)
+            .build();
+        Self {
+            wasi,
+            http,
+            table,
+            outbound: Outbound { plugin: context.name.clone() },
+            memory: MemoryCap { used: 0, cap: context.memory, meter: meter.clone() },
+            context,
+            meter,
+        }
+    }
+
+    /// The meter of this instance.
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    /// The memory cap.
+    pub fn memory(&mut self) -> &mut dyn ResourceLimiter {
+        &mut self.memory
+    }
+
+    /// Through which the KV capability sees this instance.
+    pub fn kv(&mut self) -> KvView<'_> {
+        KvView { table: &mut self.table, grants: &self.context.kv, store: &self.context.store }
+    }
+
+    /// Through which `wasi:config` sees this instance.
+    pub fn settings(&mut self) -> SettingsView<'_> {
+        SettingsView { settings: &self.context.settings }
+    }
+
+    /// Through which the secrets see this instance.
+    pub fn secrets(&mut self) -> SecretsView<'_> {
+        SecretsView { table: &mut self.table, grants: &self.context.secrets }
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.outbound, table: &mut self.table, ctx: &mut self.http }
+    }
+}
+
+/// The cap on all linear memories of an instance together.
+struct MemoryCap {
+    used: u64,
+    cap: u64,
+    meter: Arc<Meter>,
+}
+
+impl ResourceLimiter for MemoryCap {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
+        let growth = desired.saturating_sub(current) as u64;
+        let total = self.used.saturating_add(growth);
+        if total > self.cap {
+            // The guest may live with the refusal. If it does not, the verdict says why it trapped.
+            self.meter.condemn(Verdict::Memory);
+            return Ok(false);
+        }
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        self.used = total;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _: usize, _: usize, _: Option<usize>) -> Result<bool> {
+        // The pool has a limit for tables.
+        Ok(true)
+    }
+}
+
+/// Requests of guests to the outside.
+///
+/// This version grants none: a `fetch` grant is refused when the configuration is read, and so every call
+/// ends here, with the error that the standard has for it.
+struct Outbound {
+    plugin: Arc<str>,
+}
+
+type Sent = Box<
+    dyn Future<
+            Output = Result<
+                (
+                    http::Response<WasiBody>,
+                    Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>,
+                ),
+                wasmtime_wasi_http::Error,
+            >,
+        > + Send,
+>;
+
+impl WasiHttpHooks for Outbound {
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        _: Option<RequestOptions>,
+        _: Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>,
+    ) -> Sent {
+        tracing::warn!(
+            plugin = %self.plugin,
+            host = request.uri().host().unwrap_or("?"),
+            "an outbound request was denied: the plugin has no `fetch` grant for it"
+        );
+        Box::new(async { Err(wasmtime_wasi_http::Error::HttpRequestDenied) })
+    }
+}

@@ -1,0 +1,349 @@
+//! A component that is loaded, linked and ready to serve.
+//!
+//! Owns what all requests to one version share: its queue, its instances that wait for the next request,
+//! its counters. It must never let an instance serve again after a trap, a deadline or a client that went
+//! away in the middle: what state such an instance is in, nobody knows.
+
+use super::admission::{Admission, Permit};
+use super::concurrent::Concurrent;
+use super::failure::Failure;
+use super::lane::{Lane, Run, SlowLane, Stop};
+use super::meter::{Meter, Verdict};
+use super::sequential::{Instance, Sequential};
+use super::state::{Context, State};
+use crate::body::Body;
+use crate::config::Plugin;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+use wasmtime::Store;
+use wasmtime_wasi_http::WasiBody;
+
+/// How long a plugin that burnt a slice starts its requests on the slow lane.
+const SLOW_FOR: Duration = Duration::from_secs(1);
+
+/// Which interface a component answers through.
+pub enum Kind {
+    /// wasi:http 0.2: an instance serves one request after the other.
+    Sequential(Sequential),
+    /// wasi:http 0.3: an instance serves several at a time.
+    Concurrent(Concurrent),
+}
+
+/// What a version has done so far.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Requests that were given to the plugin.
+    pub requests: AtomicU64,
+    /// Instances that were made.
+    pub instances: AtomicU64,
+    /// Traps, deadlines and memory caps included.
+    pub failures: AtomicU64,
+    /// Requests that were moved to the slow lane.
+    pub moved: AtomicU64,
+    /// CPU time in microseconds.
+    pub cpu: AtomicU64,
+}
+
+/// A loaded version of a plugin.
+pub struct Version {
+    /// Its part of the configuration.
+    pub plugin: Arc<Plugin>,
+    /// SHA-256 of the component.
+    pub digest: String,
+    /// Bytes of the component.
+    pub size: u64,
+    /// What it has done.
+    pub counters: Counters,
+    pub(super) context: Arc<Context>,
+    pub(super) engine: wasmtime::Engine,
+    kind: Kind,
+    admission: Admission,
+    slow: Arc<SlowLane>,
+    /// For each serving thread one list, and one for the slow lane.
+    idle: Vec<Mutex<VecDeque<Instance>>>,
+    /// Instances of the whole house that wait.
+    idle_in_all: Arc<IdleCount>,
+    born: Instant,
+    /// Until when requests start on the slow lane, in milliseconds since `born`.
+    slow_until: AtomicU64,
+}
+
+/// Bounds the instances of all plugins that wait for their next request.
+#[derive(Debug)]
+pub struct IdleCount {
+    now: AtomicUsize,
+    most: usize,
+}
+
+impl IdleCount {
+    /// At most so many.
+    pub fn new(most: usize) -> Self {
+        Self { now: AtomicUsize::new(0), most }
+    }
+
+    fn take(&self) -> bool {
+        self.now.fetch_update(Relaxed, Relaxed, |now| (now < self.most).then_some(now + 1)).is_ok()
+    }
+
+    fn give_back(&self, count: usize) {
+        self.now.fetch_sub(count, Relaxed);
+    }
+}
+
+/// Where the answer goes, once.
+pub(super) struct Answer(Mutex<Option<oneshot::Sender<Result<http::Response<WasiBody>, Failure>>>>);
+
+impl Answer {
+    pub(super) fn give(&self, answer: Result<http::Response<WasiBody>, Failure>) {
+        if let Some(sender) = self.0.lock().take() {
+            // Nobody is there when the client went away.
+            _ = sender.send(answer);
+        }
+    }
+}
+
+/// Stops the run unless the answer came.
+struct StopUnlessAnswered<'a>(&'a Stop, bool);
+
+impl Drop for StopUnlessAnswered<'_> {
+    fn drop(&mut self) {
+        if !self.1 {
+            self.0.stop();
+        }
+    }
+}
+
+impl Version {
+    #[allow(clippy::too_many_arguments, reason = "called in one place, with everything by name")]
+    pub(super) fn new(
+        plugin: Arc<Plugin>,
+        digest: String,
+        size: u64,
+        context: Arc<Context>,
+        engine: wasmtime::Engine,
+        kind: Kind,
+        admission: Admission,
+        slow: Arc<SlowLane>,
+        fast_threads: usize,
+        idle_in_all: Arc<IdleCount>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            plugin,
+            digest,
+            size,
+            counters: Counters::default(),
+            context,
+            engine,
+            kind,
+            admission,
+            slow,
+            idle: (0..=fast_threads).map(|_| Mutex::default()).collect(),
+            idle_in_all,
+            born: Instant::now(),
+            slow_until: AtomicU64::new(0),
+        })
+    }
+
+    /// Which wasi:http it speaks.
+    pub fn interface(&self) -> &'static str {
+        match self.kind {
+            Kind::Sequential(_) => "wasi:http 0.2",
+            Kind::Concurrent(_) => "wasi:http 0.3",
+        }
+    }
+
+    /// Requests at work.
+    pub fn running(&self) -> usize {
+        self.admission.running()
+    }
+
+    /// Gives a request to the plugin and waits for the head of its response.
+    ///
+    /// # Errors
+    /// See [`Failure`]; the operator's log has been told.
+    pub async fn handle(
+        self: &Arc<Self>,
+        request: http::Request<WasiBody>,
+    ) -> Result<http::Response<Body>, Failure> {
+        let deadline = tokio::time::Instant::now() + self.plugin.limits.wall;
+        let permit = self.admission.admit(deadline).await?;
+        self.counters.requests.fetch_add(1, Relaxed);
+        match &self.kind {
+            Kind::Sequential(_) => self.run_sequential(request, permit, deadline).await,
+            Kind::Concurrent(handler) => handler.handle(self, request, permit).await,
+        }
+    }
+
+    async fn run_sequential(
+        self: &Arc<Self>,
+        request: http::Request<WasiBody>,
+        permit: Permit,
+        deadline: tokio::time::Instant,
+    ) -> Result<http::Response<Body>, Failure> {
+        let slow = self.is_slow();
+        let instance = self.take_idle(if slow { Lane::Slow(0) } else { Lane::here() });
+        let meter = instance.as_ref().map_or_else(Meter::new, |i| i.meter().clone());
+        meter.reset(self.plugin.limits.cpu);
+
+        let (sender, receiver) = oneshot::channel();
+        let answer = Arc::new(Answer(Mutex::new(Some(sender))));
+        let stop = Arc::new(Stop::default());
+        let run = Run::new(
+            Box::pin(self.clone().work(instance, meter.clone(), request, answer, permit, deadline)),
+            meter,
+            stop.clone(),
+        );
+        if slow {
+            self.slow.start_slow(run);
+        } else {
+            let version = self.clone();
+            self.slow.start_fast(run, move || version.mark_slow());
+        }
+
+        let mut guard = StopUnlessAnswered(&stop, false);
+        let response = receiver.await.unwrap_or(Err(Failure::Dropped));
+        guard.1 = true;
+        response.map(|response| response.map(Body::Guest))
+    }
+
+    /// One request in one instance, from start to end.
+    async fn work(
+        self: Arc<Self>,
+        instance: Option<Instance>,
+        meter: Arc<Meter>,
+        request: http::Request<WasiBody>,
+        answer: Arc<Answer>,
+        permit: Permit,
+        deadline: tokio::time::Instant,
+    ) {
+        let Kind::Sequential(guest) = &self.kind else { return };
+        let id = request.headers().get("x-request-id").cloned();
+        let work = guest.serve(&self, instance, &meter, request, &answer);
+        let failure = match tokio::time::timeout_at(deadline, work).await {
+            Ok(Ok(instance)) => {
+                self.put_back(instance);
+                None
+            }
+            Ok(Err(failure)) => Some(self.refine(failure, &meter)),
+            Err(_) => Some(Failure::Wall(self.plugin.limits.wall)),
+        };
+        self.counters
+            .cpu
+            .fetch_add(u64::try_from(meter.used().as_micros()).unwrap_or(u64::MAX), Relaxed);
+        if let Some(failure) = failure {
+            self.report(&failure, id.as_ref());
+            answer.give(Err(failure));
+        } else {
+            answer.give(Err(Failure::Silent));
+        }
+        drop(permit);
+    }
+
+    /// What a trap really was.
+    pub(super) fn refine(&self, failure: Failure, meter: &Meter) -> Failure {
+        match (failure, meter.verdict()) {
+            (Failure::Trapped(_), Verdict::Cpu) => Failure::Cpu(self.plugin.limits.cpu),
+            (Failure::Trapped(_) | Failure::Instance(_), Verdict::Memory) => {
+                Failure::Memory(self.plugin.limits.memory)
+            }
+            (failure, _) => failure,
+        }
+    }
+
+    /// Tells the operator.
+    pub(super) fn report(&self, failure: &Failure, id: Option<&http::HeaderValue>) {
+        self.counters.failures.fetch_add(1, Relaxed);
+        tracing::error!(
+            plugin = %self.plugin.name,
+            digest = self.digest.get(..12).unwrap_or_default(),
+            request = id.and_then(|id| id.to_str().ok()).unwrap_or("-"),
+            "{failure}"
+        );
+    }
+
+    pub(super) fn new_store(&self, meter: &Arc<Meter>) -> Store<State> {
+        let mut store = Store::new(&self.engine, State::new(self.context.clone(), meter.clone()));
+        store.limiter(State::memory);
+        store.set_epoch_deadline(1);
+        let meter = meter.clone();
+        store.epoch_deadline_callback(move |_| meter.tick());
+        self.counters.instances.fetch_add(1, Relaxed);
+        store
+    }
+
+    pub(super) fn slow_lane(&self) -> &Arc<SlowLane> {
+        &self.slow
+    }
+
+    pub(super) fn is_slow(&self) -> bool {
+        let until = self.slow_until.load(Relaxed);
+        until != 0 && self.now() < until
+    }
+
+    pub(super) fn mark_slow(&self) {
+        self.counters.moved.fetch_add(1, Relaxed);
+        let slow_for = u64::try_from(SLOW_FOR.as_millis()).unwrap_or(u64::MAX);
+        self.slow_until.store(self.now().saturating_add(slow_for), Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn idle_list(&self, lane: Lane) -> Option<&Mutex<VecDeque<Instance>>> {
+        match lane {
+            Lane::Fast(number) => self.idle.get(number).or(self.idle.last()),
+            Lane::Slow(_) => self.idle.last(),
+        }
+    }
+
+    fn take_idle(&self, lane: Lane) -> Option<Instance> {
+        let instance = self.idle_list(lane)?.lock().pop_back()?;
+        self.idle_in_all.give_back(1);
+        Some(instance)
+    }
+
+    fn put_back(&self, instance: Instance) {
+        if instance.served() >= self.plugin.instances.reuse {
+            return;
+        }
+        let Some(list) = self.idle_list(Lane::here()) else { return };
+        if self.idle_in_all.take() {
+            list.lock().push_back(instance.rested());
+        }
+    }
+
+    /// Drops the instances that have waited too long.
+    pub fn sweep(&self) {
+        let now = Instant::now();
+        for list in &self.idle {
+            let mut tired = Vec::new();
+            {
+                let mut list = list.lock();
+                while list
+                    .front()
+                    .is_some_and(|i| now.duration_since(i.since()) > self.plugin.instances.idle)
+                {
+                    tired.extend(list.pop_front());
+                }
+            }
+            self.idle_in_all.give_back(tired.len());
+        }
+    }
+
+    /// Instances that wait for their next request.
+    pub fn waiting_instances(&self) -> usize {
+        self.idle.iter().map(|list| list.lock().len()).sum()
+    }
+}
+
+impl Drop for Version {
+    fn drop(&mut self) {
+        let waiting: usize = self.idle.iter_mut().map(|list| list.get_mut().len()).sum();
+        self.idle_in_all.give_back(waiting);
+    }
+}

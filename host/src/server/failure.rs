@@ -1,0 +1,99 @@
+//! What a client sees when something went wrong.
+//!
+//! Owns the one mapping from errors to status codes. Nothing internal ever passes here: a client gets a
+//! status, a sentence that would be the same for any plugin, and the id under which the operator finds
+//! the rest.
+
+use crate::body::Body;
+use crate::engine::Failure;
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+
+/// Seconds after which a client that found the queue full may come again.
+const RETRY_QUEUE: HeaderValue = HeaderValue::from_static("1");
+/// The same for a plugin that is being compiled.
+const RETRY_COMPILE: HeaderValue = HeaderValue::from_static("2");
+
+/// Why the house itself answers.
+#[derive(Debug)]
+pub(super) enum Refusal<'a> {
+    /// No route leads there.
+    NoRoute,
+    /// A route leads there, but not for this method.
+    Method(&'a str),
+    /// The request has no usable Host.
+    Host,
+    /// The body is over the plugin's limit.
+    BodyTooLarge(u64),
+    /// The plugin is being compiled.
+    Compiling,
+    /// The plugin could not be loaded.
+    NotLoaded,
+    /// The plugin gave no answer.
+    Plugin(&'a Failure),
+}
+
+/// The answer for a refusal.
+pub(super) fn response(refusal: &Refusal<'_>) -> Response<Body> {
+    let (status, text) = match refusal {
+        Refusal::NoRoute => (StatusCode::NOT_FOUND, "There is nothing here.".to_owned()),
+        Refusal::Method(_) => {
+            (StatusCode::METHOD_NOT_ALLOWED, "This method is not allowed here.".to_owned())
+        }
+        Refusal::Host => (
+            StatusCode::BAD_REQUEST,
+            "The request needs exactly one valid Host header.".to_owned(),
+        ),
+        Refusal::BodyTooLarge(limit) => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("The request body may have at most {limit} bytes here."),
+        ),
+        Refusal::Compiling => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "This part of the site is being prepared. Try again in a moment.".to_owned(),
+        ),
+        Refusal::NotLoaded => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "This part of the site is out of order.".to_owned(),
+        ),
+        Refusal::Plugin(failure) => of_plugin(failure),
+    };
+    let mut response = Response::new(Body::from(text + "\n"));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    match refusal {
+        Refusal::Method(allow) => {
+            if let Ok(allow) = HeaderValue::from_str(allow) {
+                headers.insert(ALLOW, allow);
+            }
+        }
+        Refusal::Compiling => {
+            headers.insert(RETRY_AFTER, RETRY_COMPILE);
+        }
+        Refusal::Plugin(Failure::QueueFull { .. }) => {
+            headers.insert(RETRY_AFTER, RETRY_QUEUE);
+        }
+        _ => {}
+    }
+    response
+}
+
+fn of_plugin(failure: &Failure) -> (StatusCode, String) {
+    match failure {
+        Failure::Trapped(_) | Failure::Memory(_) | Failure::Silent | Failure::Instance(_) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong here.".to_owned())
+        }
+        Failure::Cpu(_) | Failure::Wall(_) => {
+            (StatusCode::GATEWAY_TIMEOUT, "The answer took too long.".to_owned())
+        }
+        Failure::GaveUp(_) => {
+            (StatusCode::BAD_GATEWAY, "No answer could be made from what was at hand.".to_owned())
+        }
+        Failure::QueueFull { .. } => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Too many requests at the moment. Try again soon.".to_owned(),
+        ),
+        Failure::Dropped => (StatusCode::SERVICE_UNAVAILABLE, "The house is closing.".to_owned()),
+    }
+}

@@ -1,0 +1,255 @@
+//! A request's way through the house.
+//!
+//! Owns the order of the steps: id, route, limits, cache, plugin, failure, access log. Each step is a call
+//! into the module that owns it; nothing is decided here but the order.
+
+use super::access_log::{AccessLog, Entry};
+use super::failure::{self, Refusal};
+use super::limit::Limited;
+use super::request_id::{self, X_REQUEST_ID};
+use crate::body::{Body, BodyError};
+use crate::cache::Decision;
+use crate::config::Plugin;
+use crate::plugins::{Plugins, Slot, State};
+use crate::routing::{Found, Router};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{HeaderValue, Request, Response, header};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
+
+/// What serves requests.
+pub struct House {
+    /// Where a request goes.
+    pub router: Router<Arc<Slot>>,
+    /// All plugins.
+    pub plugins: Arc<Plugins>,
+    /// The access log; none when it is switched off.
+    pub log: Option<AccessLog>,
+    /// How long a client may be silent in the middle of a body.
+    pub idle: Duration,
+}
+
+/// The service of one connection.
+pub(super) fn connection(
+    house: Arc<House>,
+    peer: SocketAddr,
+) -> impl hyper::service::Service<
+    Request<Incoming>,
+    Response = Response<Logged>,
+    Error = Infallible,
+    Future = BoxFuture<'static, Result<Response<Logged>, Infallible>>,
+> {
+    hyper::service::service_fn(move |request| {
+        let house = house.clone();
+        Box::pin(async move { Ok(house.serve(request, peer).await) }) as BoxFuture<'static, _>
+    })
+}
+
+impl House {
+    async fn serve(self: Arc<Self>, mut request: Request<Incoming>, peer: SocketAddr) -> Response<Logged> {
+        let began = Instant::now();
+        let id = request_id::of(request.headers());
+        request.headers_mut().insert(X_REQUEST_ID, id.clone());
+        let entry = self.log.is_some().then(|| Entry {
+            at: SystemTime::now(),
+            peer,
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            version: request.version(),
+            status: 0,
+            plugin: None,
+            bytes: 0,
+            took: Duration::ZERO,
+            id: id.clone(),
+            cut: false,
+        });
+        let is_head = request.method() == http::Method::HEAD;
+        let (plugin, mut response) = self.answer(request).await;
+        response.headers_mut().insert(X_REQUEST_ID, id);
+        let line = entry.map(|mut entry| {
+            entry.status = response.status().as_u16();
+            entry.plugin = plugin;
+            Box::new(Line { entry: Some(entry), began, house: self.clone() })
+        });
+        response.map(|body| {
+            let bodyless = is_head || body.is_end_stream();
+            Logged { body, line, ended: bodyless }
+        })
+    }
+
+    /// Which plugin it was, and what it (or the house) says.
+    async fn answer(&self, request: Request<Incoming>) -> (Option<Arc<Plugin>>, Response<Body>) {
+        let Some(host) = host(&request) else {
+            return (None, failure::response(&Refusal::Host));
+        };
+        let slot = match self.router.find(request.method(), Some(host), request.uri().path()) {
+            Found::Route(slot) => slot.clone(),
+            Found::MethodNotAllowed { allow } => {
+                return (None, failure::response(&Refusal::Method(allow)));
+            }
+            Found::None => return (None, failure::response(&Refusal::NoRoute)),
+        };
+        let plugin = Some(slot.plugin.clone());
+        let limit = slot.plugin.limits.body;
+        if declared_length(request.headers()).is_some_and(|length| length > limit) {
+            return (plugin, failure::response(&Refusal::BodyTooLarge(limit)));
+        }
+        let (parts, body) = request.into_parts();
+        (plugin, self.through_cache(&slot, parts, body).await)
+    }
+
+    async fn through_cache(
+        &self,
+        slot: &Slot,
+        mut parts: http::request::Parts,
+        body: Incoming,
+    ) -> Response<Body> {
+        let Some(cache) = &slot.cache else { return self.ask(slot, parts, body).await };
+        loop {
+            match cache.start(&mut parts) {
+                Decision::Answer(response) => return response,
+                Decision::Bypass => return self.ask(slot, parts, body).await,
+                Decision::Wait(other) => other.await,
+                Decision::Forward(recorder) => {
+                    let response = self.ask(slot, parts, body).await;
+                    return recorder.record(response);
+                }
+            }
+        }
+    }
+
+    /// Asks the plugin.
+    async fn ask(
+        &self,
+        slot: &Slot,
+        parts: http::request::Parts,
+        body: Incoming,
+    ) -> Response<Body> {
+        let Some(version) = slot.active() else {
+            let refusal = match slot.state() {
+                State::Failed(_) => Refusal::NotLoaded,
+                State::Compiling | State::Serving => Refusal::Compiling,
+            };
+            return failure::response(&refusal);
+        };
+        let limit = slot.plugin.limits.body;
+        let exceeded = Arc::new(AtomicBool::new(false));
+        let body = if body.is_end_stream() {
+            http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync()
+        } else {
+            Limited::new(body, limit, self.idle, exceeded.clone()).map_err(to_guest).boxed_unsync()
+        };
+        match version.handle(Request::from_parts(parts, body)).await {
+            // Whatever the guest made of a body that was cut: the client learns the cause.
+            _ if exceeded.load(std::sync::atomic::Ordering::Relaxed) => {
+                failure::response(&Refusal::BodyTooLarge(limit))
+            }
+            Ok(response) => response,
+            Err(reason) => {
+                if matches!(reason, crate::engine::Failure::QueueFull { .. }) {
+                    tracing::warn!(plugin = %slot.plugin.name, "{reason}");
+                }
+                failure::response(&Refusal::Plugin(&reason))
+            }
+        }
+    }
+}
+
+/// The error of a request body, in the words of wasi:http.
+fn to_guest(error: BodyError) -> wasmtime_wasi_http::Error {
+    use wasmtime_wasi_http::Error;
+    match error {
+        BodyError::Client(error) => Error::Hyper(error),
+        BodyError::TooLarge { limit } => Error::HttpRequestBodySize(Some(limit)),
+        BodyError::Idle(_) => Error::ConnectionReadTimeout,
+        BodyError::Plugin(text) => Error::InternalError(Some(text)),
+    }
+}
+
+fn declared_length(headers: &http::HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The host that the client means: the authority of HTTP/2 and of absolute URIs, else the Host header,
+/// of which there must be exactly one (RFC 9112 §3.2).
+fn host<B>(request: &Request<B>) -> Option<&str> {
+    let mut named = request.headers().get_all(header::HOST).iter();
+    let header = named.next().map(HeaderValue::to_str).transpose().ok()?;
+    if named.next().is_some() {
+        return None;
+    }
+    let host = match request.uri().authority() {
+        Some(authority) => authority.as_str(),
+        None => header?,
+    };
+    host.parse::<http::uri::Authority>().ok().map(|_| host)
+}
+
+/// A line of the access log in the making; written when the body has ended.
+struct Line {
+    entry: Option<Entry>,
+    began: Instant,
+    house: Arc<House>,
+}
+
+/// A response body that is counted.
+pub(super) struct Logged {
+    body: Body,
+    line: Option<Box<Line>>,
+    ended: bool,
+}
+
+impl Drop for Logged {
+    fn drop(&mut self) {
+        let Some(mut line) = self.line.take() else { return };
+        if let (Some(log), Some(mut entry)) = (&line.house.log, line.entry.take()) {
+            entry.took = line.began.elapsed();
+            entry.cut = !self.ended;
+            log.record(entry);
+        }
+    }
+}
+
+impl HttpBody for Logged {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let poll = Pin::new(&mut self.body).poll_frame(cx);
+        match &poll {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let (Some(data), Some(line)) = (frame.data_ref(), &mut self.line)
+                    && let Some(entry) = &mut line.entry
+                {
+                    entry.bytes = entry.bytes.saturating_add(data.len() as u64);
+                }
+                if self.body.is_end_stream() {
+                    self.ended = true;
+                }
+            }
+            Poll::Ready(None) => self.ended = true,
+            _ => {}
+        }
+        poll
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
