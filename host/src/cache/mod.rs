@@ -176,11 +176,11 @@ impl Partition {
             store::Join::Alone => None,
             store::Join::Wait(other) => return Decision::Wait(other),
         };
+        let owned = key.own();
         let original = request.headers.clone();
         if let Some(stale) = &stale {
             stale.make_conditional(&mut request.headers);
         }
-        let owned = key.own();
         Decision::Forward(Recorder::new(cache.clone(), owned, flight, original, stale))
     }
 }

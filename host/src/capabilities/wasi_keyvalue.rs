@@ -5,7 +5,7 @@
 
 use super::kv::{HasKv, KvView};
 use crate::storage::{
-    Condition, Effect, Entry, ListOptions, Operation, Page, PutOptions, StoreError,
+    Condition, Effect, Entry, ListOptions, Operation, Page, PutOptions, Store, StoreError,
 };
 use bytes::Bytes;
 use guesthouse_bindings::handles::{Cas, Namespace};
@@ -38,15 +38,19 @@ fn words(error: StoreError) -> String {
     }
 }
 
-/// The operations as both drafts have them.
 impl KvView<'_> {
     fn open_bucket(&mut self, identifier: &str) -> Result<Option<Resource<Namespace>>> {
         let name = if identifier.is_empty() { "default" } else { identifier };
         self.grants.find(name).map(|found| Ok(self.table.push(found)?)).transpose()
     }
+}
 
+/// The operations as both drafts have them.
+struct Operations<'a>(&'a Arc<dyn Store>);
+
+impl Operations<'_> {
     async fn read(&self, name: &Arc<str>, key: &str) -> std::result::Result<Option<Entry>, String> {
-        self.store.get(name, key).resolve().await.map_err(words)
+        self.0.get(name, key).resolve().await.map_err(words)
     }
 
     async fn change(
@@ -54,7 +58,7 @@ impl KvView<'_> {
         name: &Arc<str>,
         operations: Vec<Operation>,
     ) -> std::result::Result<Vec<Effect>, String> {
-        self.store.write(name, operations).await.map_err(words)
+        self.0.write(name, operations).await.map_err(words)
     }
 
     async fn add(&self, name: &Arc<str>, key: String, delta: i64) -> std::result::Result<i64, String> {
@@ -71,7 +75,7 @@ impl KvView<'_> {
         cursor: Option<String>,
     ) -> std::result::Result<Page, String> {
         let options = ListOptions { cursor, ..ListOptions::default() };
-        self.store.list(name, options).resolve().await.map_err(words)
+        self.0.list(name, options).resolve().await.map_err(words)
     }
 
     /// A page by the number of keys before it, for the draft whose cursor is a number. The number is not
@@ -109,6 +113,12 @@ impl KvView<'_> {
         }
         Ok(found)
     }
+
+    async fn cas(&self, name: Arc<str>, key: String) -> std::result::Result<Cas, String> {
+        let found = self.read(&name, &key).await?;
+        let (version, value) = found.map(|entry| (entry.info.version, entry.value)).unzip();
+        Ok(Cas { namespace: name, key, version, value })
+    }
 }
 
 fn put(key: String, value: Vec<u8>) -> Operation {
@@ -137,7 +147,7 @@ macro_rules! store_and_batch {
                 key: String,
             ) -> Result<std::result::Result<Option<Vec<u8>>, $draft::store::Error>> {
                 let name = self.name(&bucket)?;
-                let found = self.read(&name, &key).await;
+                let found = Operations(self.store).read(&name, &key).await;
                 Ok(found
                     .map(|found| found.map(|entry| entry.value.to_vec()))
                     .map_err($draft::store::Error::Other))
@@ -150,7 +160,7 @@ macro_rules! store_and_batch {
                 value: Vec<u8>,
             ) -> Result<std::result::Result<(), $draft::store::Error>> {
                 let name = self.name(&bucket)?;
-                let done = self.change(&name, vec![put(key, value)]).await;
+                let done = Operations(self.store).change(&name, vec![put(key, value)]).await;
                 Ok(done.map(drop).map_err($draft::store::Error::Other))
             }
 
@@ -160,7 +170,7 @@ macro_rules! store_and_batch {
                 key: String,
             ) -> Result<std::result::Result<(), $draft::store::Error>> {
                 let name = self.name(&bucket)?;
-                let done = self.change(&name, vec![delete(key)]).await;
+                let done = Operations(self.store).change(&name, vec![delete(key)]).await;
                 Ok(done.map(drop).map_err($draft::store::Error::Other))
             }
 
@@ -182,7 +192,7 @@ macro_rules! store_and_batch {
                 cursor: Option<$cursor>,
             ) -> Result<std::result::Result<$draft::store::KeyResponse, $draft::store::Error>> {
                 let name = self.name(&bucket)?;
-                Ok($page(self, &name, cursor)
+                Ok($page(Operations(self.store), &name, cursor)
                     .await
                     .map(|(keys, cursor)| $draft::store::KeyResponse { keys, cursor })
                     .map_err($draft::store::Error::Other))
@@ -201,7 +211,7 @@ macro_rules! store_and_batch {
                 keys: Vec<String>,
             ) -> Result<std::result::Result<Vec<Many<$cursor>>, $draft::store::Error>> {
                 let name = self.name(&bucket)?;
-                let found = self.read_many(&name, keys).await;
+                let found = Operations(self.store).read_many(&name, keys).await;
                 Ok(found
                     .map(|found| found.into_iter().map($many).collect())
                     .map_err($draft::store::Error::Other))
@@ -214,7 +224,7 @@ macro_rules! store_and_batch {
             ) -> Result<std::result::Result<(), $draft::store::Error>> {
                 let name = self.name(&bucket)?;
                 for (key, value) in values {
-                    if let Err(error) = self.change(&name, vec![put(key, value)]).await {
+                    if let Err(error) = Operations(self.store).change(&name, vec![put(key, value)]).await {
                         return Ok(Err($draft::store::Error::Other(error)));
                     }
                 }
@@ -228,7 +238,7 @@ macro_rules! store_and_batch {
             ) -> Result<std::result::Result<(), $draft::store::Error>> {
                 let name = self.name(&bucket)?;
                 for key in keys {
-                    if let Err(error) = self.change(&name, vec![delete(key)]).await {
+                    if let Err(error) = Operations(self.store).change(&name, vec![delete(key)]).await {
                         return Ok(Err($draft::store::Error::Other(error)));
                     }
                 }
@@ -254,19 +264,19 @@ impl Draft for String {
 type Many<C> = <C as Draft>::Many;
 
 async fn numbered(
-    view: &KvView<'_>,
+    operations: Operations<'_>,
     name: &Arc<str>,
     cursor: Option<u64>,
 ) -> std::result::Result<(Vec<String>, Option<u64>), String> {
-    view.numbered_page(name, cursor.unwrap_or(0)).await
+    operations.numbered_page(name, cursor.unwrap_or(0)).await
 }
 
 async fn textual(
-    view: &KvView<'_>,
+    operations: Operations<'_>,
     name: &Arc<str>,
     cursor: Option<String>,
 ) -> std::result::Result<(Vec<String>, Option<String>), String> {
-    let page = view.page(name, cursor).await?;
+    let page = operations.page(name, cursor).await?;
     Ok((page.keys.into_iter().map(|(key, _)| key).collect(), page.cursor))
 }
 
@@ -284,19 +294,11 @@ impl draft::atomics::Host for KvView<'_> {
         let Ok(delta) = i64::try_from(delta) else {
             return Ok(Err(draft::store::Error::Other("the delta is too large".to_owned())));
         };
-        Ok(self
+        Ok(Operations(self.store)
             .add(&name, key, delta)
             .await
             .and_then(|sum| u64::try_from(sum).map_err(|_| "the number is negative".to_owned()))
             .map_err(draft::store::Error::Other))
-    }
-}
-
-impl KvView<'_> {
-    async fn new_cas(&mut self, name: Arc<str>, key: String) -> std::result::Result<Cas, String> {
-        let found = self.read(&name, &key).await?;
-        let (version, value) = found.map(|entry| (entry.info.version, entry.value)).unzip();
-        Ok(Cas { namespace: name, key, version, value })
     }
 }
 
@@ -308,7 +310,7 @@ impl draft2::atomics::Host for KvView<'_> {
         delta: i64,
     ) -> Result<std::result::Result<i64, draft2::store::Error>> {
         let name = self.name(&bucket)?;
-        Ok(self.add(&name, key, delta).await.map_err(draft2::store::Error::Other))
+        Ok(Operations(self.store).add(&name, key, delta).await.map_err(draft2::store::Error::Other))
     }
 
     async fn swap(
@@ -325,7 +327,7 @@ impl draft2::atomics::Host for KvView<'_> {
             Operation::Put { key: cas.key.clone(), value: Bytes::from(value), options };
         match self.store.write(&cas.namespace, vec![operation]).await {
             Ok(_) => Ok(Ok(())),
-            Err(StoreError::Conflict(_)) => match self.new_cas(cas.namespace, cas.key).await {
+            Err(StoreError::Conflict(_)) => match Operations(self.store).cas(cas.namespace, cas.key).await {
                 Ok(cas) => Ok(Err(CasError::CasFailed(self.table.push(cas)?))),
                 Err(text) => Ok(Err(other(text))),
             },
@@ -341,7 +343,7 @@ impl draft2::atomics::HostCas for KvView<'_> {
         key: String,
     ) -> Result<std::result::Result<Resource<Cas>, draft2::store::Error>> {
         let name = self.name(&bucket)?;
-        match self.new_cas(name, key).await {
+        match Operations(self.store).cas(name, key).await {
             Ok(cas) => Ok(Ok(self.table.push(cas)?)),
             Err(text) => Ok(Err(draft2::store::Error::Other(text))),
         }

@@ -1,1 +1,232 @@
-//! .
+//! What the author of a Rust plugin depends on.
+//!
+//! A plugin is a type that answers requests and one line that exports it:
+//!
+//! ```ignore
+//! use guesthouse_sdk::{Handler, Request, Response};
+//!
+//! struct Hello;
+//!
+//! impl Handler for Hello {
+//!     fn handle(request: Request) -> Response {
+//!         Response::text(200, format!("hello, {}\n", request.path()))
+//!     }
+//! }
+//!
+//! guesthouse_sdk::export!(Hello);
+//! ```
+//!
+//! The style is synchronous, as wasi:http 0.2 is: a call that waits lets other instances work. Bodies
+//! stream: what is handed from a KV stream or a request to a response never enters the plugin's memory.
+
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+#[doc(hidden)]
+pub mod bindings {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "guesthouse:plugin/http-plugin",
+        generate_all,
+        pub_export_macro: true,
+        default_bindings_module: "guesthouse_sdk::bindings",
+    });
+}
+
+pub mod kv;
+
+use bindings::exports::wasi::http0_2_12::incoming_handler::Guest;
+use bindings::wasi::http0_2_12::types::{
+    Fields, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam,
+};
+use bindings::wasi::io::streams::{InputStream, OutputStream, StreamError};
+
+/// Bytes that are spliced at a time.
+const PIECE: u64 = 1 << 20;
+
+/// Answers requests.
+pub trait Handler {
+    /// The answer to one request.
+    fn handle(request: Request) -> Response;
+}
+
+/// A request.
+pub struct Request {
+    inner: IncomingRequest,
+    path: String,
+    query: Option<String>,
+}
+
+impl Request {
+    /// `GET`, `HEAD` and so on.
+    #[must_use]
+    pub fn method(&self) -> String {
+        match self.inner.method() {
+            Method::Get => "GET".into(),
+            Method::Head => "HEAD".into(),
+            Method::Post => "POST".into(),
+            Method::Put => "PUT".into(),
+            Method::Delete => "DELETE".into(),
+            Method::Connect => "CONNECT".into(),
+            Method::Options => "OPTIONS".into(),
+            Method::Trace => "TRACE".into(),
+            Method::Patch => "PATCH".into(),
+            Method::Other(other) => other,
+        }
+    }
+
+    /// The path as the client sent it, still percent-encoded, without the query.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What stands behind the question mark.
+    #[must_use]
+    pub fn query(&self) -> Option<&str> {
+        self.query.as_deref()
+    }
+
+    /// The first field of this name, if it is text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<String> {
+        let value = self.inner.headers().get(name).into_iter().next()?;
+        String::from_utf8(value).ok()
+    }
+}
+
+/// A body on its way out.
+pub enum Body {
+    /// Nothing.
+    Empty,
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// What the stream gives; it does not enter the plugin's memory.
+    Stream(InputStream),
+}
+
+/// An answer.
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// Header fields.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Body,
+}
+
+impl Response {
+    /// An answer without a body.
+    #[must_use]
+    pub fn new(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: Body::Empty }
+    }
+
+    /// Plain text.
+    #[must_use]
+    pub fn text(status: u16, text: impl Into<String>) -> Self {
+        Self::new(status)
+            .with("content-type", "text/plain; charset=utf-8")
+            .body(Body::Bytes(text.into().into_bytes()))
+    }
+
+    /// Adds a header field.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Sets the body.
+    #[must_use]
+    pub fn body(mut self, body: Body) -> Self {
+        self.body = body;
+        self
+    }
+
+    /// Sends it. A client that goes away meanwhile is no error.
+    fn send(self, out: ResponseOutparam) {
+        let fields = Fields::new();
+        for (name, value) in &self.headers {
+            if fields.append(name, value.as_bytes()).is_err() {
+                eprintln!("the header field {name} is not valid and was left out");
+            }
+        }
+        let response = OutgoingResponse::new(fields);
+        if response.set_status_code(self.status).is_err() {
+            eprintln!("{} is not a status code", self.status);
+        }
+        let Ok(body) = response.body() else { return };
+        ResponseOutparam::set(out, Ok(response));
+        let sent = match (self.body, body.write()) {
+            (Body::Empty, _) | (_, Err(())) => Ok(()),
+            (Body::Bytes(bytes), Ok(stream)) => write_all(&stream, &bytes),
+            (Body::Stream(from), Ok(stream)) => splice(&stream, &from),
+        };
+        if sent.is_ok() {
+            _ = OutgoingBody::finish(body, None);
+        }
+    }
+}
+
+/// Writes as much as the host takes at a time.
+fn write_all(stream: &OutputStream, mut bytes: &[u8]) -> Result<(), StreamError> {
+    while !bytes.is_empty() {
+        let permit = usize::try_from(stream.check_write()?).unwrap_or(usize::MAX);
+        if permit == 0 {
+            stream.subscribe().block();
+            continue;
+        }
+        let (now, later) = bytes.split_at(permit.min(bytes.len()));
+        stream.write(now)?;
+        bytes = later;
+    }
+    Ok(())
+}
+
+/// Moves everything from one stream to the other within the host.
+fn splice(to: &OutputStream, from: &InputStream) -> Result<(), StreamError> {
+    loop {
+        match to.blocking_splice(from, PIECE) {
+            Ok(_) => {}
+            Err(StreamError::Closed) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The plugin's settings, from `config = { … }` in the operator's configuration.
+pub mod config {
+    use crate::bindings::wasi::config::store;
+
+    /// One setting.
+    #[must_use]
+    pub fn get(key: &str) -> Option<String> {
+        store::get(key).ok().flatten()
+    }
+}
+
+/// The export behind [`export!`]; not for use by itself.
+#[doc(hidden)]
+pub struct Exported<H>(std::marker::PhantomData<H>);
+
+impl<H: Handler> Guest for Exported<H> {
+    fn handle(request: IncomingRequest, out: ResponseOutparam) {
+        let target = request.path_with_query().unwrap_or_else(|| "/".to_owned());
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path.to_owned(), Some(query.to_owned())),
+            None => (target, None),
+        };
+        H::handle(Request { inner: request, path, query }).send(out);
+    }
+}
+
+/// Exports a [`Handler`] as this component's `wasi:http/incoming-handler`.
+#[macro_export]
+macro_rules! export {
+    ($handler:ty) => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            type Exported = $crate::Exported<$handler>;
+            $crate::bindings::export!(Exported with_types_in $crate::bindings);
+        };
+    };
+}

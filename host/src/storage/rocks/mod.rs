@@ -11,7 +11,7 @@ mod format;
 mod writer;
 
 use super::{
-    Answer, Condition, Effect, Entry, Info, Limits, ListOptions, Operation, Page, PutOptions, Store,
+    Answer, Effect, Entry, Info, Limits, ListOptions, Operation, Page, PutOptions, Store,
     StoreError, ValueStream,
 };
 use crate::config::Durability;
