@@ -77,9 +77,13 @@ impl Meter {
         }
     }
 
-    /// CPU time of this request so far.
+    /// CPU time of this request so far, the running poll included.
     pub fn used(&self) -> Duration {
-        Duration::from_nanos(self.used.load(Relaxed))
+        let running = match self.since.load(Relaxed) {
+            0 => 0,
+            since => nanos(self.born.elapsed()).saturating_add(1).saturating_sub(since),
+        };
+        Duration::from_nanos(self.used.load(Relaxed).saturating_add(running))
     }
 
     /// The limit that the guest ran into.

@@ -1,0 +1,117 @@
+//! `cargo xtask build`: the folder that runs alone.
+
+use crate::{Workspace, must, prerequisites, step};
+use anyhow::{Context, Result};
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::Command;
+
+/// What the native build is made of: the same for running and for testing, so that heavy dependencies are
+/// compiled once, with one set of features.
+pub(crate) const NATIVE: [&str; 5] =
+    ["--release", "--package=guesthouse", "--package=guesthouse-tests", "--package=guesthouse-sdk", "--package=assets"];
+
+/// Builds everything and lays out `target/house`.
+pub(crate) fn build(workspace: &Workspace) -> Result<()> {
+    prerequisites::for_building(workspace)?;
+    let began = std::time::Instant::now();
+    let first = !workspace.target.join("release/guesthouse").exists();
+    if first {
+        eprintln!("— the first build compiles RocksDB and wasmtime: 20 to 25 minutes on two cores, once");
+    }
+    // The host takes longest and starts first; the components have a target folder of their own, because
+    // two builds in one folder wait for each other.
+    let mut host = workspace.cargo();
+    host.arg("build").args(NATIVE);
+    let mut host = host.spawn().context("cargo could not be started")?;
+    let components = components(workspace);
+    let host = host.wait()?;
+    components?;
+    if !host.success() {
+        anyhow::bail!("building the host failed; the lines above say why");
+    }
+    lay_out(workspace)?;
+    eprintln!("— {} is ready after {:.0} s", workspace.house().display(), began.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// The plugins of the workspace: every member under plugins/ that makes a component.
+fn plugins(workspace: &Workspace) -> Result<Vec<String>> {
+    let output = workspace.cargo().args(["metadata", "--no-deps", "--format-version=1"]).output()?;
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("cargo metadata gave no JSON")?;
+    let folder = workspace.root.join("plugins");
+    let mut names = Vec::new();
+    for package in metadata.get("packages").and_then(|p| p.as_array()).into_iter().flatten() {
+        let text = |key: &str| package.get(key).and_then(|value| value.as_str()).unwrap_or_default();
+        let makes_component = package.to_string().contains("\"cdylib\"");
+        if makes_component && Path::new(text("manifest_path")).starts_with(&folder) {
+            names.push(text("name").to_owned());
+        }
+    }
+    Ok(names)
+}
+
+fn components(workspace: &Workspace) -> Result<()> {
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--profile=guest", "--target=wasm32-wasip2", "--target-dir"]);
+    cargo.arg(workspace.target.join("components"));
+    for name in plugins(workspace)? {
+        cargo.args(["--package", &name]);
+    }
+    must(&mut cargo, "building the components")
+}
+
+fn lay_out(workspace: &Workspace) -> Result<()> {
+    let house = workspace.house();
+    copy(&workspace.target.join("release/guesthouse"), &house.join("guesthouse"))?;
+    let built = workspace.target.join("components/wasm32-wasip2/guest");
+    for name in plugins(workspace)? {
+        let file = built.join(format!("{}.wasm", name.replace('-', "_")));
+        copy(&file, &house.join("plugins").join(format!("{name}.wasm")))?;
+    }
+    for entry in std::fs::read_dir(workspace.root.join("config"))? {
+        let entry = entry?;
+        if entry.path().extension() == Some(OsStr::new("toml")) {
+            copy(&entry.path(), &house.join("config").join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whole or not at all, and never into a file that is running.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let what = || format!("{} could not be copied to {}", from.display(), to.display());
+    if let Some(folder) = to.parent() {
+        std::fs::create_dir_all(folder).with_context(what)?;
+    }
+    let temporary = to.with_extension(format!("tmp{}", std::process::id()));
+    std::fs::copy(from, &temporary).with_context(what)?;
+    std::fs::rename(&temporary, to).with_context(what)
+}
+
+/// Components for the tests, from the workspace of their own that they are in.
+pub(crate) fn guests(workspace: &Workspace) -> Result<()> {
+    step("building the guests of the tests", || {
+        let folder = workspace.root.join("tests/guests");
+        let target = workspace.target.join("guests-build");
+        let mut cargo = workspace.cargo();
+        cargo.args(["build", "--workspace", "--profile=guest", "--target=wasm32-wasip2", "--manifest-path"]);
+        cargo.arg(folder.join("Cargo.toml")).arg("--target-dir").arg(&target);
+        must(&mut cargo, "building the guests")?;
+        for entry in std::fs::read_dir(target.join("wasm32-wasip2/guest"))? {
+            let path = entry?.path();
+            if path.extension() == Some(OsStr::new("wasm"))
+                && let Some(name) = path.file_name()
+            {
+                copy(&path, &workspace.guests().join(name))?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// The path of a program of the house.
+pub(crate) fn guesthouse(workspace: &Workspace) -> Command {
+    Command::new(workspace.house().join("guesthouse"))
+}

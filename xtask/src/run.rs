@@ -1,0 +1,58 @@
+//! `cargo xtask run`: the house with its sample site.
+
+use crate::build::{build, guesthouse};
+use crate::{Workspace, must};
+use anyhow::{Context, Result, bail};
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
+    build(workspace)?;
+    // The whole group gets a person's Ctrl-C. The house answers it; this process must outlive the house.
+    ctrlc::set_handler(|| {}).context("the interrupt could not be caught")?;
+    let data = workspace.target.join("house-data");
+    let mut house = guesthouse(workspace)
+        .arg("serve")
+        .arg("--config")
+        .arg(workspace.house().join("config/guesthouse.toml"))
+        .arg("--data")
+        .arg(&data)
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("the house could not be started")?;
+    let output = house.stdout.take().context("the house has no output")?;
+    let mut addresses = Vec::new();
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        println!("{line}");
+        addresses.extend(line.split_once("http://").map(|(_, address)| format!("http://{}", address.trim())));
+        if addresses.len() == 2 {
+            break;
+        }
+    }
+    if let [listen, admin] = addresses.as_slice() {
+        let mut publish = guesthouse(workspace);
+        publish.args(["assets", "publish", "--admin", admin, "--data"]).arg(&data);
+        publish.arg(workspace.root.join("plugins/assets/site"));
+        if let Err(error) = must(&mut publish, "publishing the sample site") {
+            // The house goes with us: nothing is left behind on the port.
+            _ = house.kill();
+            _ = house.wait();
+            return Err(error);
+        }
+        println!();
+        println!("  the site      {listen}/");
+        println!("  what to try   curl -i {listen}/swVersion.json");
+        println!("                curl -si --compressed {listen}/ | head");
+        println!("                {} kv --data {} list", workspace.house().join("guesthouse").display(), data.display());
+        println!("  Ctrl-C closes the house");
+        println!();
+    }
+    // Ctrl-C reaches the house as well, which finishes its responses first; we wait for it.
+    let status = house.wait()?;
+    if !status.success() {
+        bail!("the house ended with {status}");
+    }
+    Ok(())
+}
