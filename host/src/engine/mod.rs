@@ -37,7 +37,6 @@ pub use version::Version;
 use crate::capabilities::kv::{self, KvGrants};
 use crate::capabilities::secrets::{self, SecretGrants};
 use crate::capabilities::settings::{self as config_store, Settings};
-use crate::capabilities::{Grant, grant_for};
 use crate::config;
 use crate::storage::Store;
 use admission::Admission;
@@ -60,30 +59,6 @@ pub enum LoadError {
     /// It could not be compiled or kept.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
-    /// It imports what it was not granted.
-    #[error(
-        "plugin `{plugin}` imports {import}, which it was not granted. To grant it, add `{example}` \
-         to [plugins.{plugin}]"
-    )]
-    NotGranted {
-        /// The plugin.
-        plugin: String,
-        /// The interface.
-        import: String,
-        /// A line of configuration.
-        example: &'static str,
-    },
-    /// It imports what this host has not.
-    #[error(
-        "plugin `{plugin}` imports {import}, which this host does not have. `guesthouse inspect` lists \
-         what a component needs; docs/plugins.md lists what the host has"
-    )]
-    Unknown {
-        /// The plugin.
-        plugin: String,
-        /// The interface.
-        import: String,
-    },
     /// It does not export a handler.
     #[error(
         "plugin `{plugin}` exports neither wasi:http/incoming-handler@0.2 nor wasi:http/handler@0.3, so \
@@ -161,7 +136,7 @@ impl Engine {
         Ok(self.artifacts.compile(&self.wasmtime, digest, wasm)?)
     }
 
-    /// Checks the grants, links, and makes the version that serves.
+    /// Links, and makes the version that serves. The grants were checked before.
     ///
     /// # Errors
     /// What [`LoadError`] lists.
@@ -174,7 +149,6 @@ impl Engine {
         secrets: SecretGrants,
         store: Arc<dyn Store>,
     ) -> Result<Arc<Version>, LoadError> {
-        self.check_grants(plugin, component)?;
         let refuse = |error: wasmtime::Error| LoadError::Link {
             plugin: plugin.name.clone(),
             reason: format!("{error:#}"),
@@ -208,35 +182,6 @@ impl Engine {
             self.fast_threads,
             self.idle.clone(),
         ))
-    }
-
-    fn check_grants(&self, plugin: &config::Plugin, component: &Component) -> Result<(), LoadError> {
-        for (import, _) in component.component_type().imports(&self.wasmtime) {
-            match grant_for(import) {
-                Grant::Free => {}
-                Grant::Needs { key, example } => {
-                    let granted = match key {
-                        "kv" => !plugin.kv.is_empty(),
-                        "secrets" => !plugin.secrets.is_empty(),
-                        _ => false,
-                    };
-                    if !granted {
-                        return Err(LoadError::NotGranted {
-                            plugin: plugin.name.clone(),
-                            import: import.to_owned(),
-                            example,
-                        });
-                    }
-                }
-                Grant::Unknown => {
-                    return Err(LoadError::Unknown {
-                        plugin: plugin.name.clone(),
-                        import: import.to_owned(),
-                    });
-                }
-            }
-        }
-        Ok(())
     }
 }
 

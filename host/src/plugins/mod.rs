@@ -5,7 +5,10 @@
 //! requests for it are told to come back. The danger that shaped it: one large component that keeps the
 //! whole house from opening its door.
 
+pub mod inspect;
+
 use crate::cache::{Partition, ResponseCache};
+use crate::capabilities::{Grant, grant_for};
 use crate::capabilities::secrets::SecretGrants;
 use crate::config::{Config, Plugin};
 use crate::engine::artifact;
@@ -42,6 +45,38 @@ pub enum PluginError {
         path: PathBuf,
         /// What it is instead, and the mend.
         reason: String,
+    },
+    /// It imports what it was not granted.
+    #[error(
+        "plugin `{plugin}` imports {import}, which it was not granted. To grant it, add `{example}` to \
+         [plugins.{plugin}]"
+    )]
+    NotGranted {
+        /// The plugin.
+        plugin: String,
+        /// The interface.
+        import: String,
+        /// A line of configuration.
+        example: &'static str,
+    },
+    /// It imports what this host has not.
+    #[error(
+        "plugin `{plugin}` imports {import}, which this host does not have; wit/plugin.wit lists what it has"
+    )]
+    Unknown {
+        /// The plugin.
+        plugin: String,
+        /// The interface.
+        import: String,
+    },
+    /// It does not export a handler.
+    #[error(
+        "plugin `{plugin}` exports neither wasi:http/incoming-handler@0.2 nor wasi:http/handler@0.3, so \
+         there is nothing to route requests to"
+    )]
+    NoHandler {
+        /// The plugin.
+        plugin: String,
     },
     /// The engine refused it.
     #[error(transparent)]
@@ -132,7 +167,7 @@ impl Plugins {
                 path: plugin.component.clone(),
                 source,
             })?;
-            inspect(plugin, &wasm)?;
+            check(plugin, &wasm)?;
             let digest = artifact::digest(&wasm);
             let secrets = secrets(plugin);
             if let Some(component) = engine.ready(&digest) {
@@ -172,15 +207,32 @@ impl Plugins {
     }
 }
 
-/// Looks at a component without compiling it.
-fn inspect(plugin: &Plugin, wasm: &[u8]) -> Result<(), PluginError> {
-    crate::plugins::inspect::inspect(wasm).map(|_| ()).map_err(|error| {
-        PluginError::NotAComponent {
-            plugin: plugin.name.clone(),
-            path: plugin.component.clone(),
-            reason: error.to_string(),
+/// Looks at a component without compiling it: is it one, and was it granted what it imports?
+fn check(plugin: &Plugin, wasm: &[u8]) -> Result<(), PluginError> {
+    let name = || plugin.name.clone();
+    let report = inspect::inspect(wasm).map_err(|error| PluginError::NotAComponent {
+        plugin: name(),
+        path: plugin.component.clone(),
+        reason: error.to_string(),
+    })?;
+    for import in report.imports {
+        let granted = match grant_for(&import) {
+            Grant::Free => continue,
+            Grant::Unknown => return Err(PluginError::Unknown { plugin: name(), import }),
+            Grant::Needs { key: "kv", .. } => !plugin.kv.is_empty(),
+            Grant::Needs { key: "secrets", .. } => !plugin.secrets.is_empty(),
+            Grant::Needs { .. } => false,
+        };
+        if let Grant::Needs { example, .. } = grant_for(&import)
+            && !granted
+        {
+            return Err(PluginError::NotGranted { plugin: name(), import, example });
         }
-    })
+    }
+    if report.kind == inspect::Kind::None {
+        return Err(PluginError::NoHandler { plugin: name() });
+    }
+    Ok(())
 }
 
 /// Compiles the smallest first, so that as much as possible serves as soon as possible.
@@ -223,5 +275,3 @@ fn compile_in_background(mut work: Vec<ToCompile>, engine: Arc<Engine>, store: A
         tracing::error!("no thread could be started for compiling: {error}");
     }
 }
-
-pub mod inspect;

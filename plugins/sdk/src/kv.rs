@@ -1,6 +1,7 @@
 //! Durable data (`guesthouse:kv`): see `wit/kv.wit`, which is its manual.
 
 pub use crate::bindings::guesthouse::kv::store::{
-    Bucket, Condition, Entry, Error, Expiry, Info, ListOptions, Operation, Page, PutOptions, Streamed,
+    Bucket, Condition, DeleteOperation, Entry, Error, Expiry, Info, ListOptions, Operation, Page,
+    PutOperation, PutOptions, Streamed,
     open,
 };

@@ -1,0 +1,43 @@
+//! With wasip3, on wasi:http 0.3.
+
+use wasip3::clocks::monotonic_clock::wait_for;
+use wasip3::http::types::{ErrorCode, Fields, Request, Response};
+use wasip3::{spawn_local, wit_future, wit_stream};
+
+struct Component;
+
+wasip3::http::service::export!(Component);
+
+impl wasip3::exports::http::handler::Guest for Component {
+    async fn handle(request: Request) -> Result<Response, ErrorCode> {
+        let path = request.get_path_with_query().unwrap_or_default();
+        let (trailers_tx, trailers) = wit_future::new(|| Ok(None));
+        drop(trailers_tx);
+        match path.as_str() {
+            "/echo" => {
+                let (_, done) = wit_future::new(|| Ok(()));
+                let (body, trailers) = Request::consume_body(request, done);
+                Ok(Response::new(Fields::new(), Some(body), trailers).0)
+            }
+            "/" | "/stream" => {
+                let (mut writer, reader) = wit_stream::new();
+                spawn_local(async move {
+                    if path == "/" {
+                        writer.write_all(b"hello from wasip3".to_vec()).await;
+                        return;
+                    }
+                    for number in 0..5 {
+                        wait_for(50_000_000).await;
+                        writer.write_all(format!("tick {number}\n").into_bytes()).await;
+                    }
+                });
+                Ok(Response::new(Fields::new(), Some(reader), trailers).0)
+            }
+            _ => {
+                let response = Response::new(Fields::new(), None, trailers).0;
+                _ = response.set_status_code(404);
+                Ok(response)
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! A site, published by the command line and served by the component.
+
+use guesthouse_tests::{House, house_folder, plugin};
+use rand::RngCore;
+use std::path::Path;
+
+fn house(cache: bool) -> House {
+    let rest = format!("routes = [\"/*\"]\nkv = [\"assets\"]\ncache = {cache}\ninstances = {{ reuse = 1000 }}");
+    House::start(&plugin("assets", &house_folder().join("plugins/assets.wasm"), &rest))
+}
+
+fn write(folder: &Path, path: &str, bytes: &[u8]) {
+    let file = folder.join(path);
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(file, bytes).unwrap();
+}
+
+fn encode(path: &str) -> String {
+    path.bytes()
+        .map(|byte| match byte {
+            b'/' | b'.' | b'-' | b'_' => char::from(byte).to_string(),
+            _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+async fn get(house: &House, path: &str) -> reqwest::Response {
+    reqwest::get(format!("{}{path}", house.url)).await.unwrap()
+}
+
+#[tokio::test]
+async fn five_hundred_files_come_back_byte_for_byte_by_every_url() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut random = rand::rng();
+    let mut files = Vec::new();
+    let odd = ["with space.txt", "ünïcode/ß.html", "100%.txt", "a+b&c.js", "q?x.css", "deep/er/est/x.json", "empty.txt"];
+    for number in 0..500_usize {
+        let path = odd.get(number).map_or_else(|| format!("dir{}/file{number}.bin", number % 7), |p| (*p).to_owned());
+        let size = match number {
+            6 => 0,
+            7 => 25 << 20,
+            8 => 65_536,
+            9 => 65_537,
+            10 => (256 << 10) + 1,
+            _ => number * 13,
+        };
+        let mut bytes = vec![0; size];
+        random.fill_bytes(&mut bytes);
+        write(folder.path(), &path, &bytes);
+        files.push((path, bytes));
+    }
+    let house = house(false);
+    house.publish(folder.path());
+    let manifest: serde_json::Value = get(&house, "/ASSET_MANIFEST").await.json().await.unwrap();
+    let version: serde_json::Value = get(&house, "/swVersion.json").await.json().await.unwrap();
+    let hash = version["swVersion"].as_str().unwrap();
+    assert_eq!(manifest.as_object().unwrap().len(), 500);
+    for (path, bytes) in &files {
+        let answer = get(&house, &format!("/{}", encode(path))).await;
+        assert_eq!(answer.status(), 200, "{path}");
+        assert_eq!(answer.headers()["cache-control"], "no-cache");
+        assert!(answer.bytes().await.unwrap() == *bytes, "{path} differs");
+    }
+    for (path, bytes) in files.iter().take(20) {
+        let name = manifest[path].as_str().unwrap();
+        for url in [format!("/{hash}/{}", encode(path)), format!("/{}", encode(name))] {
+            let answer = get(&house, &url).await;
+            assert!(answer.headers()["cache-control"].to_str().unwrap().contains("immutable"), "{url}");
+            assert!(answer.bytes().await.unwrap() == *bytes, "{url} differs");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_over_the_limit_is_refused_by_name_and_nothing_is_switched() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "index.html", b"first");
+    let house = house(true);
+    house.publish(folder.path());
+    write(folder.path(), "index.html", b"second");
+    write(folder.path(), "huge.bin", &vec![7; (25 << 20) + 1]);
+    let (code, text) = house.run(&["assets", "publish", folder.path().to_str().unwrap()]);
+    assert_ne!(code, 0);
+    assert!(text.contains("huge.bin") && text.contains("storage.max_value"), "{text}");
+    assert_eq!(get(&house, "/").await.text().await.unwrap(), "first");
+}
+
+#[tokio::test]
+async fn publishing_again_sends_only_what_changed_and_is_seen_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "index.html", b"<p>one</p>");
+    write(folder.path(), "same.txt", b"same");
+    let house = house(true);
+    house.publish(folder.path());
+    for _ in 0..2 {
+        assert_eq!(get(&house, "/").await.text().await.unwrap(), "<p>one</p>");
+    }
+    let asked = house.api("/v1/plugins/assets")["version"]["requests"].clone();
+    let hit = get(&house, "/").await;
+    assert_eq!(hit.headers()["cache-status"], "guesthouse; hit");
+    assert!(!hit.headers().contains_key("guesthouse-cache-control"));
+    assert_eq!(house.api("/v1/plugins/assets")["version"]["requests"], asked, "a hit asked the plugin");
+
+    write(folder.path(), "index.html", b"<p>two</p>");
+    let (_, text) = house.run(&["assets", "publish", folder.path().to_str().unwrap()]);
+    assert!(text.contains("new        1 ") && text.contains("unchanged  1"), "{text}");
+    assert_eq!(get(&house, "/").await.text().await.unwrap(), "<p>two</p>");
+}
+
+#[tokio::test]
+async fn conditions_ranges_and_encodings_work_with_and_without_the_cache() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "all work and no play ".repeat(500);
+    write(folder.path(), "play.txt", text.as_bytes());
+    for cache in [false, true] {
+        let house = house(cache);
+        house.publish(folder.path());
+        let client = reqwest::Client::new();
+        let ask = || client.get(format!("{}/play.txt", house.url));
+        for _ in 0..2 {
+            let whole = ask().send().await.unwrap();
+            assert_eq!(whole.headers()["content-type"], "text/plain; charset=utf-8");
+            assert_eq!(whole.headers()["vary"], "Accept-Encoding");
+            let (tag, date) = (whole.headers()["etag"].clone(), whole.headers()["last-modified"].clone());
+            assert_eq!(whole.text().await.unwrap(), text);
+            let same = ask().header("if-none-match", &tag).send().await.unwrap();
+            assert_eq!(same.status(), 304);
+            assert_eq!(ask().header("if-modified-since", &date).send().await.unwrap().status(), 304);
+            let part = ask().header("range", "bytes=4-7").header("if-range", &tag).send().await.unwrap();
+            assert_eq!(part.status(), 206);
+            assert_eq!(part.headers()["content-range"], format!("bytes 4-7/{}", text.len()));
+            assert_eq!(part.text().await.unwrap(), "work");
+            assert_eq!(ask().header("range", "bytes=999999-").send().await.unwrap().status(), 416);
+            let packed = ask().header("accept-encoding", "br").send().await.unwrap();
+            assert_eq!(packed.headers()["content-encoding"], "br");
+            let mut plain = Vec::new();
+            let packed = packed.bytes().await.unwrap();
+            std::io::Read::read_to_end(&mut brotli::Decompressor::new(&packed[..], 4096), &mut plain).unwrap();
+            assert_eq!(plain, text.as_bytes());
+            let head = client.head(format!("{}/play.txt", house.url)).send().await.unwrap();
+            assert_eq!(head.headers()["content-length"], text.len().to_string());
+            let post = client.post(format!("{}/play.txt", house.url)).send().await.unwrap();
+            assert_eq!((post.status().as_u16(), post.headers().contains_key("allow")), (405, true));
+        }
+        assert_eq!(get(&house, "/constructor").await.status(), 404);
+    }
+}
+
+#[tokio::test]
+async fn a_published_site_survives_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "index.html", b"still here");
+    let house = house(true);
+    house.publish(folder.path());
+    let house = house.crash_and_restart();
+    assert_eq!(get(&house, "/").await.text().await.unwrap(), "still here");
+}
