@@ -76,9 +76,9 @@ impl HttpBody for Body {
                 *this = Self::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            Self::Guest(body) => Pin::new(body)
-                .poll_frame(cx)
-                .map_err(|error| BodyError::Plugin(error.to_string())),
+            Self::Guest(body) => {
+                Pin::new(body).poll_frame(cx).map_err(|error| BodyError::Plugin(error.to_string()))
+            }
             Self::Stream(body) => Pin::new(body).poll_frame(cx),
         }
     }

@@ -4,14 +4,14 @@
 //! Data flows one way through the modules, in the order in which they stand here: a module may use
 //! those below it and never one above.
 
-pub mod cli;
 pub mod admin;
-pub mod server;
-pub mod routing;
-pub mod cache;
-pub mod plugins;
-pub mod engine;
-pub mod capabilities;
-pub mod storage;
-pub mod config;
 pub mod body;
+pub mod cache;
+pub mod capabilities;
+pub mod cli;
+pub mod config;
+pub mod engine;
+pub mod plugins;
+pub mod routing;
+pub mod server;
+pub mod storage;

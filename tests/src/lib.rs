@@ -166,7 +166,14 @@ impl House {
             scope
                 .spawn(move || {
                     runtime.block_on(async {
-                        reqwest::Client::new().get(url).bearer_auth(token).send().await.unwrap().json().await
+                        reqwest::Client::new()
+                            .get(url)
+                            .bearer_auth(token)
+                            .send()
+                            .await
+                            .unwrap()
+                            .json()
+                            .await
                     })
                 })
                 .join()

@@ -5,7 +5,9 @@ use rand::RngCore;
 use std::path::Path;
 
 fn house(cache: bool) -> House {
-    let rest = format!("routes = [\"/*\"]\nkv = [\"assets\"]\ncache = {cache}\ninstances = {{ reuse = 1000 }}");
+    let rest = format!(
+        "routes = [\"/*\"]\nkv = [\"assets\"]\ncache = {cache}\ninstances = {{ reuse = 1000 }}"
+    );
     House::start(&plugin("assets", &house_folder().join("plugins/assets.wasm"), &rest))
 }
 
@@ -34,9 +36,19 @@ async fn five_hundred_files_come_back_byte_for_byte_by_every_url() {
     let folder = tempfile::tempdir().unwrap();
     let mut random = rand::rng();
     let mut files = Vec::new();
-    let odd = ["with space.txt", "ünïcode/ß.html", "100%.txt", "a+b&c.js", "q?x.css", "deep/er/est/x.json", "empty.txt"];
+    let odd = [
+        "with space.txt",
+        "ünïcode/ß.html",
+        "100%.txt",
+        "a+b&c.js",
+        "q?x.css",
+        "deep/er/est/x.json",
+        "empty.txt",
+    ];
     for number in 0..500_usize {
-        let path = odd.get(number).map_or_else(|| format!("dir{}/file{number}.bin", number % 7), |p| (*p).to_owned());
+        let path = odd
+            .get(number)
+            .map_or_else(|| format!("dir{}/file{number}.bin", number % 7), |p| (*p).to_owned());
         let size = match number {
             6 => 0,
             7 => 25 << 20,
@@ -66,7 +78,10 @@ async fn five_hundred_files_come_back_byte_for_byte_by_every_url() {
         let name = manifest[path].as_str().unwrap();
         for url in [format!("/{hash}/{}", encode(path)), format!("/{}", encode(name))] {
             let answer = get(&house, &url).await;
-            assert!(answer.headers()["cache-control"].to_str().unwrap().contains("immutable"), "{url}");
+            assert!(
+                answer.headers()["cache-control"].to_str().unwrap().contains("immutable"),
+                "{url}"
+            );
             assert!(answer.bytes().await.unwrap() == *bytes, "{url} differs");
         }
     }
@@ -100,7 +115,11 @@ async fn publishing_again_sends_only_what_changed_and_is_seen_at_once() {
     let hit = get(&house, "/").await;
     assert_eq!(hit.headers()["cache-status"], "guesthouse; hit");
     assert!(!hit.headers().contains_key("guesthouse-cache-control"));
-    assert_eq!(house.api("/v1/plugins/assets")["version"]["requests"], asked, "a hit asked the plugin");
+    assert_eq!(
+        house.api("/v1/plugins/assets")["version"]["requests"],
+        asked,
+        "a hit asked the plugin"
+    );
 
     write(folder.path(), "index.html", b"<p>two</p>");
     let (_, text) = house.run(&["assets", "publish", folder.path().to_str().unwrap()]);
@@ -122,12 +141,17 @@ async fn conditions_ranges_and_encodings_work_with_and_without_the_cache() {
             let whole = ask().send().await.unwrap();
             assert_eq!(whole.headers()["content-type"], "text/plain; charset=utf-8");
             assert_eq!(whole.headers()["vary"], "Accept-Encoding");
-            let (tag, date) = (whole.headers()["etag"].clone(), whole.headers()["last-modified"].clone());
+            let (tag, date) =
+                (whole.headers()["etag"].clone(), whole.headers()["last-modified"].clone());
             assert_eq!(whole.text().await.unwrap(), text);
             let same = ask().header("if-none-match", &tag).send().await.unwrap();
             assert_eq!(same.status(), 304);
-            assert_eq!(ask().header("if-modified-since", &date).send().await.unwrap().status(), 304);
-            let part = ask().header("range", "bytes=4-7").header("if-range", &tag).send().await.unwrap();
+            assert_eq!(
+                ask().header("if-modified-since", &date).send().await.unwrap().status(),
+                304
+            );
+            let part =
+                ask().header("range", "bytes=4-7").header("if-range", &tag).send().await.unwrap();
             assert_eq!(part.status(), 206);
             assert_eq!(part.headers()["content-range"], format!("bytes 4-7/{}", text.len()));
             assert_eq!(part.text().await.unwrap(), "work");
@@ -136,7 +160,11 @@ async fn conditions_ranges_and_encodings_work_with_and_without_the_cache() {
             assert_eq!(packed.headers()["content-encoding"], "br");
             let mut plain = Vec::new();
             let packed = packed.bytes().await.unwrap();
-            std::io::Read::read_to_end(&mut brotli::Decompressor::new(&packed[..], 4096), &mut plain).unwrap();
+            std::io::Read::read_to_end(
+                &mut brotli::Decompressor::new(&packed[..], 4096),
+                &mut plain,
+            )
+            .unwrap();
             assert_eq!(plain, text.as_bytes());
             let head = client.head(format!("{}/play.txt", house.url)).send().await.unwrap();
             assert_eq!(head.headers()["content-length"], text.len().to_string());

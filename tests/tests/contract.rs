@@ -48,7 +48,10 @@ fn shapes(folder: &Path) -> Shapes {
                     shapes.insert(format!("{name}#{item}"), function_shape(&resolve, function));
                 }
                 for (item, id) in &interface.types {
-                    shapes.insert(format!("{name}#{item}"), definition(&resolve, &resolve.types[*id].kind));
+                    shapes.insert(
+                        format!("{name}#{item}"),
+                        definition(&resolve, &resolve.types[*id].kind),
+                    );
                 }
             }
         }
@@ -83,11 +86,13 @@ fn definition(resolve: &Resolve, kind: &TypeDefKind) -> String {
     let of = |ty: &Option<Type>| ty.as_ref().map(|ty| shape(resolve, ty));
     match kind {
         TypeDefKind::Record(record) => {
-            let fields = record.fields.iter().map(|f| format!("{}: {}", f.name, shape(resolve, &f.ty)));
+            let fields =
+                record.fields.iter().map(|f| format!("{}: {}", f.name, shape(resolve, &f.ty)));
             format!("record {:?}", fields.collect::<Vec<_>>())
         }
         TypeDefKind::Variant(variant) => {
-            let cases = variant.cases.iter().map(|case| format!("{}({:?})", case.name, of(&case.ty)));
+            let cases =
+                variant.cases.iter().map(|case| format!("{}({:?})", case.name, of(&case.ty)));
             format!("variant {:?}", cases.collect::<Vec<_>>())
         }
         TypeDefKind::Enum(names) => {
@@ -102,7 +107,9 @@ fn definition(resolve: &Resolve, kind: &TypeDefKind) -> String {
         }
         TypeDefKind::Option(ty) => format!("option<{}>", shape(resolve, ty)),
         TypeDefKind::List(ty) => format!("list<{}>", shape(resolve, ty)),
-        TypeDefKind::Result(result) => format!("result<{:?}, {:?}>", of(&result.ok), of(&result.err)),
+        TypeDefKind::Result(result) => {
+            format!("result<{:?}, {:?}>", of(&result.ok), of(&result.err))
+        }
         TypeDefKind::Type(ty) => shape(resolve, ty),
         TypeDefKind::Handle(Handle::Own(id)) => format!("own {:?}", resolve.types[*id].name),
         TypeDefKind::Handle(Handle::Borrow(id)) => format!("borrow {:?}", resolve.types[*id].name),

@@ -47,9 +47,8 @@ async fn an_endless_loop_is_504_and_the_log_names_the_knob() {
 #[tokio::test]
 async fn neighbours_answer_while_eight_requests_spin() {
     let house = house("cpu = \"2s\"", "");
-    let spinning: Vec<_> = (0..8)
-        .map(|_| tokio::spawn(reqwest::get(format!("{}/spin", house.url))))
-        .collect();
+    let spinning: Vec<_> =
+        (0..8).map(|_| tokio::spawn(reqwest::get(format!("{}/spin", house.url)))).collect();
     // Each waits for the one before: all are answered long before the spinning ends.
     for _ in 0..50 {
         assert_eq!(neighbour(&house).await, "hello from wit-bindgen");

@@ -4,9 +4,17 @@ use guesthouse_tests::{House, guest, plugin};
 
 fn house() -> House {
     let probe = |name: &str, kv: &str| {
-        plugin(name, &guest("probe"), &format!("routes = [\"http://{name}/*\"]\nkv = [{kv}]\ninstances = {{ reuse = 100 }}"))
+        plugin(
+            name,
+            &guest("probe"),
+            &format!("routes = [\"http://{name}/*\"]\nkv = [{kv}]\ninstances = {{ reuse = 100 }}"),
+        )
     };
-    House::start(&(probe("a", "\"default\", \"shared\"") + &probe("b", "\"default\", \"shared\"") + &probe("c", "\"default\"")))
+    House::start(
+        &(probe("a", "\"default\", \"shared\"")
+            + &probe("b", "\"default\", \"shared\"")
+            + &probe("c", "\"default\"")),
+    )
 }
 
 async fn get(house: &House, plugin: &str, path: &str) -> (u16, String) {
@@ -55,7 +63,10 @@ async fn what_was_acknowledged_survives_a_crash() {
     }
     let house = house.crash_and_restart();
     for number in 0..50 {
-        assert_eq!(get(&house, "a", &format!("/get/default/k{number}")).await.1, format!("v{number}"));
+        assert_eq!(
+            get(&house, "a", &format!("/get/default/k{number}")).await.1,
+            format!("v{number}")
+        );
     }
 }
 

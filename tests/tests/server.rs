@@ -9,7 +9,8 @@ fn house() -> House {
 }
 
 fn house_with(server: &str) -> House {
-    let config = format!("[server]\n{server}\n") + &plugin("guest", &guest("wit_bindgen"), "routes = [\"/*\"]");
+    let config = format!("[server]\n{server}\n")
+        + &plugin("guest", &guest("wit_bindgen"), "routes = [\"/*\"]");
     House::start(&config)
 }
 
@@ -128,5 +129,8 @@ fn an_import_that_was_not_granted_is_named_with_the_line_that_grants_it() {
     std::fs::write(folder.path().join("guesthouse.toml"), config).unwrap();
     // It is compiled in the background, so the house opens and the plugin's state has the reason.
     let text = House::refuses(&plugin("probe", &guest("probe"), "routes = [\"/*\"]"));
-    assert!(text.contains("guesthouse:kv/store@0.1.0") && text.contains("kv = [\"default\"]"), "{text}");
+    assert!(
+        text.contains("guesthouse:kv/store@0.1.0") && text.contains("kv = [\"default\"]"),
+        "{text}"
+    );
 }

@@ -8,8 +8,13 @@ use std::process::Command;
 
 /// What the native build is made of: the same for running and for testing, so that heavy dependencies are
 /// compiled once, with one set of features.
-pub(crate) const NATIVE: [&str; 5] =
-    ["--release", "--package=guesthouse", "--package=guesthouse-tests", "--package=guesthouse-sdk", "--package=assets"];
+pub(crate) const NATIVE: [&str; 5] = [
+    "--release",
+    "--package=guesthouse",
+    "--package=guesthouse-tests",
+    "--package=guesthouse-sdk",
+    "--package=assets",
+];
 
 /// Builds everything and lays out `target/house`.
 pub(crate) fn build(workspace: &Workspace) -> Result<()> {
@@ -17,7 +22,9 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
     let began = std::time::Instant::now();
     let first = !workspace.target.join("release/guesthouse").exists();
     if first {
-        eprintln!("— the first build compiles RocksDB and wasmtime: 20 to 25 minutes on two cores, once");
+        eprintln!(
+            "— the first build compiles RocksDB and wasmtime: 20 to 25 minutes on two cores, once"
+        );
     }
     // The host takes longest and starts first; the components have a target folder of their own, because
     // two builds in one folder wait for each other.
@@ -31,19 +38,25 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
         anyhow::bail!("building the host failed; the lines above say why");
     }
     lay_out(workspace)?;
-    eprintln!("— {} is ready after {:.0} s", workspace.house().display(), began.elapsed().as_secs_f64());
+    eprintln!(
+        "— {} is ready after {:.0} s",
+        workspace.house().display(),
+        began.elapsed().as_secs_f64()
+    );
     Ok(())
 }
 
 /// The plugins of the workspace: every member under plugins/ that makes a component.
 fn plugins(workspace: &Workspace) -> Result<Vec<String>> {
-    let output = workspace.cargo().args(["metadata", "--no-deps", "--format-version=1"]).output()?;
+    let output =
+        workspace.cargo().args(["metadata", "--no-deps", "--format-version=1"]).output()?;
     let metadata: serde_json::Value =
         serde_json::from_slice(&output.stdout).context("cargo metadata gave no JSON")?;
     let folder = workspace.root.join("plugins");
     let mut names = Vec::new();
     for package in metadata.get("packages").and_then(|p| p.as_array()).into_iter().flatten() {
-        let text = |key: &str| package.get(key).and_then(|value| value.as_str()).unwrap_or_default();
+        let text =
+            |key: &str| package.get(key).and_then(|value| value.as_str()).unwrap_or_default();
         let makes_component = package.to_string().contains("\"cdylib\"");
         if makes_component && Path::new(text("manifest_path")).starts_with(&folder) {
             names.push(text("name").to_owned());
@@ -96,7 +109,13 @@ pub(crate) fn guests(workspace: &Workspace) -> Result<()> {
         let folder = workspace.root.join("tests/guests");
         let target = workspace.target.join("guests-build");
         let mut cargo = workspace.cargo();
-        cargo.args(["build", "--workspace", "--profile=guest", "--target=wasm32-wasip2", "--manifest-path"]);
+        cargo.args([
+            "build",
+            "--workspace",
+            "--profile=guest",
+            "--target=wasm32-wasip2",
+            "--manifest-path",
+        ]);
         cargo.arg(folder.join("Cargo.toml")).arg("--target-dir").arg(&target);
         must(&mut cargo, "building the guests")?;
         for entry in std::fs::read_dir(target.join("wasm32-wasip2/guest"))? {

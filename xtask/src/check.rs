@@ -8,8 +8,20 @@ use std::process::Command;
 /// Licences that a dependency may have, as SPDX names: permissive ones, and those of data and of fonts that
 /// ask for nothing but a notice.
 const LICENCES: [&str; 14] = [
-    "MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "Unicode-3.0", "CC0-1.0", "0BSD",
-    "BSL-1.0", "Unlicense", "MIT-0", "CDLA-Permissive-2.0", "Apache-2.0 WITH LLVM-exception",
+    "MIT",
+    "Apache-2.0",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Zlib",
+    "Unicode-3.0",
+    "CC0-1.0",
+    "0BSD",
+    "BSL-1.0",
+    "Unlicense",
+    "MIT-0",
+    "CDLA-Permissive-2.0",
+    "Apache-2.0 WITH LLVM-exception",
 ];
 /// Lines of one file.
 const LONGEST: usize = 650;
@@ -44,7 +56,8 @@ fn licences(workspace: &Workspace) -> Result<()> {
         .context("cargo metadata gave no JSON: is Cargo.lock up to date?")?;
     let mut wrong = Vec::new();
     for package in metadata.get("packages").and_then(|p| p.as_array()).into_iter().flatten() {
-        let text = |key: &str| package.get(key).and_then(|value| value.as_str()).unwrap_or_default();
+        let text =
+            |key: &str| package.get(key).and_then(|value| value.as_str()).unwrap_or_default();
         let source = text("source");
         let name = format!("{} {}", text("name"), text("version"));
         if !source.is_empty() && !source.starts_with("registry+") {
@@ -72,9 +85,11 @@ fn is_allowed(expression: &str) -> bool {
 }
 
 fn files(workspace: &Workspace) -> Result<()> {
-    let output = Command::new("git").args(["ls-files", "-z"]).current_dir(&workspace.root).output()?;
+    let output =
+        Command::new("git").args(["ls-files", "-z"]).current_dir(&workspace.root).output()?;
     let mut wrong = Vec::new();
-    for name in String::from_utf8_lossy(&output.stdout).split('\0').filter(|name| !name.is_empty()) {
+    for name in String::from_utf8_lossy(&output.stdout).split('\0').filter(|name| !name.is_empty())
+    {
         let path = workspace.root.join(name);
         let Ok(metadata) = std::fs::metadata(&path) else { continue };
         if metadata.len() > LARGEST {
@@ -83,7 +98,8 @@ fn files(workspace: &Workspace) -> Result<()> {
         if name.ends_with(".rs") {
             let lines = std::fs::read_to_string(&path)?.lines().count();
             if lines > LONGEST {
-                wrong.push(format!("{name} has {lines} lines: does it have two reasons to change?"));
+                wrong
+                    .push(format!("{name} has {lines} lines: does it have two reasons to change?"));
             }
         }
     }
@@ -99,7 +115,9 @@ mod tests {
 
     #[test]
     fn one_alternative_must_be_allowed_whole() {
-        for allowed in ["MIT", "MIT OR GPL-3.0", "MIT/Apache-2.0", "(MIT OR Apache-2.0) AND Unicode-3.0"] {
+        for allowed in
+            ["MIT", "MIT OR GPL-3.0", "MIT/Apache-2.0", "(MIT OR Apache-2.0) AND Unicode-3.0"]
+        {
             assert!(is_allowed(allowed), "{allowed}");
         }
         for refused in ["GPL-3.0", "", "MIT AND GPL-3.0", "LGPL-2.1 OR AGPL-3.0"] {

@@ -60,7 +60,8 @@ impl Workspace {
 
 /// Runs a command whose output the person sees.
 fn must(command: &mut Command, what: &str) -> Result<()> {
-    let status = command.status().with_context(|| format!("{what}: {command:?} could not be started"))?;
+    let status =
+        command.status().with_context(|| format!("{what}: {command:?} could not be started"))?;
     if !status.success() {
         bail!("{what} failed ({status}); the lines above say why");
     }
@@ -82,20 +83,21 @@ fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let rest = arguments.get(1..).unwrap_or_default();
-    let result = Workspace::new().and_then(|workspace| match arguments.first().map(String::as_str) {
-        Some("build") => build::build(&workspace),
-        Some("run") => run::run(&workspace, rest),
-        Some("test") => test::test(&workspace, rest),
-        Some("check") => check::check(&workspace),
-        Some("clean") => clean(&workspace, rest.iter().any(|argument| argument == "--all")),
-        Some(other) if !matches!(other, "help" | "--help" | "-h") => {
-            bail!("there is no command `{other}`\n\n{HELP}")
-        }
-        _ => {
-            print!("{HELP}");
-            Ok(())
-        }
-    });
+    let result =
+        Workspace::new().and_then(|workspace| match arguments.first().map(String::as_str) {
+            Some("build") => build::build(&workspace),
+            Some("run") => run::run(&workspace, rest),
+            Some("test") => test::test(&workspace, rest),
+            Some("check") => check::check(&workspace),
+            Some("clean") => clean(&workspace, rest.iter().any(|argument| argument == "--all")),
+            Some(other) if !matches!(other, "help" | "--help" | "-h") => {
+                bail!("there is no command `{other}`\n\n{HELP}")
+            }
+            _ => {
+                print!("{HELP}");
+                Ok(())
+            }
+        });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -86,18 +86,29 @@ fn install(packages: &[Package]) -> Result<()> {
         missing.iter().map(|package| of(package)).collect::<Vec<_>>().join(" ")
     };
     let script = if has_program("apt-get") {
-        format!("apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq {}", names(|p| p.apt))
+        format!(
+            "apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq {}",
+            names(|p| p.apt)
+        )
     } else if has_program("dnf") {
         format!("dnf install -y {}", names(|p| p.dnf))
     } else if has_program("pacman") {
         format!("pacman -S --noconfirm {}", names(|p| p.pacman))
     } else {
-        bail!("this machine lacks {what}. Install it with the system's package manager and try again");
+        bail!(
+            "this machine lacks {what}. Install it with the system's package manager and try again"
+        );
     };
-    let is_root = Command::new("id").arg("-u").output().is_ok_and(|out| out.stdout.starts_with(b"0\n"));
+    let is_root =
+        Command::new("id").arg("-u").output().is_ok_and(|out| out.stdout.starts_with(b"0\n"));
     let mut shell = if is_root {
         Command::new("sh")
-    } else if Command::new("sudo").args(["-n", "true"]).stderr(Stdio::null()).status().is_ok_and(|s| s.success()) {
+    } else if Command::new("sudo")
+        .args(["-n", "true"])
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|s| s.success())
+    {
         let mut sudo = Command::new("sudo");
         sudo.args(["-n", "sh"]);
         sudo
@@ -123,7 +134,9 @@ fn has_libclang() -> bool {
             entries.flatten().any(|entry| {
                 let name = entry.file_name();
                 let name = name.to_string_lossy();
-                name == "libclang.so" || name.starts_with("libclang.so.") || name.starts_with("libclang-")
+                name == "libclang.so"
+                    || name.starts_with("libclang.so.")
+                    || name.starts_with("libclang-")
             })
         })
     };

@@ -26,7 +26,9 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     for line in BufReader::new(output).lines() {
         let line = line?;
         println!("{line}");
-        addresses.extend(line.split_once("http://").map(|(_, address)| format!("http://{}", address.trim())));
+        addresses.extend(
+            line.split_once("http://").map(|(_, address)| format!("http://{}", address.trim())),
+        );
         if addresses.len() == 2 {
             break;
         }
@@ -45,7 +47,11 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
         println!("  the site      {listen}/");
         println!("  what to try   curl -i {listen}/swVersion.json");
         println!("                curl -si --compressed {listen}/ | head");
-        println!("                {} kv --data {} list", workspace.house().join("guesthouse").display(), data.display());
+        println!(
+            "                {} kv --data {} list",
+            workspace.house().join("guesthouse").display(),
+            data.display()
+        );
         println!("  Ctrl-C closes the house");
         println!();
     }

@@ -95,7 +95,8 @@ mod tests {
     fn results_and_skips_are_counted() {
         let mut tally = Tally::default();
         tally.read("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.01s");
-        tally.read("test result: FAILED. 2 passed; 5 failed; 0 ignored; 0 measured; 0 filtered out");
+        tally
+            .read("test result: FAILED. 2 passed; 5 failed; 0 ignored; 0 measured; 0 filtered out");
         tally.read("SKIPPED: no chromium: apt-get install chromium");
         tally.read("test something ... ok");
         assert_eq!((tally.passed, tally.failed, tally.skipped), (14, 5, 2));

@@ -27,10 +27,7 @@ impl ApiError {
     }
 
     pub(super) fn response(&self) -> Response<Body> {
-        json_response(
-            self.status,
-            &json!({"error": {"code": self.code, "message": self.message}}),
-        )
+        json_response(self.status, &json!({"error": {"code": self.code, "message": self.message}}))
     }
 }
 
@@ -69,10 +66,7 @@ pub(super) fn json_response(status: StatusCode, value: &serde_json::Value) -> Re
     let mut response = Response::new(Body::from(format!("{value}\n")));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(
-        http::header::CONTENT_TYPE,
-        http::HeaderValue::from_static("application/json"),
-    );
+    headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     headers.insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
     response
 }

@@ -83,10 +83,8 @@ fn missing(namespace: &str, key: &str) -> ApiError {
 
 fn describe(headers: &mut HeaderMap, info: &Info) {
     headers.insert(http::header::CONTENT_LENGTH, info.size.into());
-    headers.insert(
-        http::header::CONTENT_TYPE,
-        HeaderValue::from_static("application/octet-stream"),
-    );
+    headers
+        .insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert("x-kv-version", info.version.into());
     if let Ok(metadata) = HeaderValue::from_str(&STANDARD.encode(&info.metadata)) {
         headers.insert("x-kv-metadata", metadata);
@@ -99,9 +97,9 @@ fn describe(headers: &mut HeaderMap, info: &Info) {
 async fn get(admin: &Admin, namespace: &str, key: &str) -> Answer {
     let value = admin.store.stream(namespace, key, 0, None).resolve().await?;
     let value = value.ok_or_else(|| missing(namespace, key))?;
-    let body = value.body.map(|piece| {
-        piece.map(Frame::data).map_err(|error| BodyError::Plugin(error.to_string()))
-    });
+    let body = value
+        .body
+        .map(|piece| piece.map(Frame::data).map_err(|error| BodyError::Plugin(error.to_string())));
     let mut response = Response::new(Body::stream(StreamBody::new(body)));
     describe(response.headers_mut(), &value.info);
     Ok(response)
@@ -156,9 +154,8 @@ async fn list(admin: &Admin, namespace: &str, query: &str) -> Answer {
     options.prefix = query.remove("prefix").unwrap_or_default();
     options.cursor = query.remove("cursor").filter(|cursor| !cursor.is_empty());
     if let Some(limit) = query.remove("limit") {
-        options.limit = limit
-            .parse()
-            .map_err(|_| ApiError::invalid("`limit` must be a whole number."))?;
+        options.limit =
+            limit.parse().map_err(|_| ApiError::invalid("`limit` must be a whole number."))?;
     }
     if let Some(unknown) = query.keys().next() {
         return Err(ApiError::invalid(format!(
@@ -184,7 +181,9 @@ async fn list(admin: &Admin, namespace: &str, query: &str) -> Answer {
 
 fn url_pairs(query: &str) -> impl Iterator<Item = (String, String)> + '_ {
     let decode = |text: &str| {
-        percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
+        percent_encoding::percent_decode_str(&text.replace('+', " "))
+            .decode_utf8_lossy()
+            .into_owned()
     };
     query.split('&').filter(|pair| !pair.is_empty()).map(move |pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

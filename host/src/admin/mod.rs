@@ -143,14 +143,16 @@ impl Admin {
         match (method.as_str(), segments.as_slice()) {
             ("GET", ["v1", "health"]) => Ok(json_response(StatusCode::OK, &self.health())),
             ("GET", ["v1", "plugins"]) => {
-                let all: Vec<Value> = self.plugins.slots().values().map(|slot| status(slot)).collect();
+                let all: Vec<Value> =
+                    self.plugins.slots().values().map(|slot| status(slot)).collect();
                 Ok(json_response(StatusCode::OK, &json!({"plugins": all})))
             }
             ("GET", ["v1", "plugins", name]) => {
                 Ok(json_response(StatusCode::OK, &status(self.slot(name)?)))
             }
             ("POST", ["v1", "plugins", name, "purge"]) => {
-                let purged = self.slot(name)?.cache.as_ref().inspect(|cache| cache.purge()).is_some();
+                let purged =
+                    self.slot(name)?.cache.as_ref().inspect(|cache| cache.purge()).is_some();
                 Ok(json_response(StatusCode::OK, &json!({"purged": purged})))
             }
             (_, ["v1", "kv", rest @ ..]) => kv::route(self, request, rest).await,
@@ -167,15 +169,16 @@ impl Admin {
 
     /// DNS rebinding and forged cross-site requests come with a foreign host or an origin.
     fn refuse_browsers(&self, headers: &http::HeaderMap) -> Result<(), ApiError> {
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let host =
+            headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let name = host
             .parse::<http::uri::Authority>()
             .map(|authority| authority.host().trim_matches(['[', ']']).to_owned())
             .unwrap_or_default();
         let own = name == "localhost"
-            || name
-                .parse::<IpAddr>()
-                .is_ok_and(|ip| ip.is_loopback() || ip == self.address.ip() || self.address.ip().is_unspecified());
+            || name.parse::<IpAddr>().is_ok_and(|ip| {
+                ip.is_loopback() || ip == self.address.ip() || self.address.ip().is_unspecified()
+            });
         if headers.contains_key(header::ORIGIN) || !own {
             return Err(ApiError::new(
                 StatusCode::FORBIDDEN,
@@ -224,17 +227,21 @@ impl Admin {
             body.map_err(|error| std::io::Error::other(error.to_string())),
             most,
         );
-        Ok(body.collect().await.map_err(|error| {
-            if error.is::<http_body_util::LengthLimitError>() {
-                ApiError::new(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "too-large",
-                    format!("This call takes at most {most} bytes; send less at a time."),
-                )
-            } else {
-                ApiError::invalid("The body was cut off.")
-            }
-        })?.to_bytes())
+        Ok(body
+            .collect()
+            .await
+            .map_err(|error| {
+                if error.is::<http_body_util::LengthLimitError>() {
+                    ApiError::new(
+                        StatusCode::PAYLOAD_TOO_LARGE,
+                        "too-large",
+                        format!("This call takes at most {most} bytes; send less at a time."),
+                    )
+                } else {
+                    ApiError::invalid("The body was cut off.")
+                }
+            })?
+            .to_bytes())
     }
 }
 

@@ -42,7 +42,8 @@ impl Token {
                         "others may read the admin token: `chmod 600 {shown}`, or delete it for a new one"
                     );
                 }
-                let token = fs::read_to_string(&path).with_context(|| format!("{shown} can't be read"))?;
+                let token =
+                    fs::read_to_string(&path).with_context(|| format!("{shown} can't be read"))?;
                 let token = token.trim().to_owned();
                 if token.len() < 16 {
                     bail!("{shown} holds no token: delete it, and the next start makes a new one");

@@ -23,7 +23,8 @@ pub(super) enum Outcome {
 /// Evaluates a request's preconditions against the stored header fields, in the order of RFC 9110 §13.2.2.
 pub(super) fn evaluate(request: &HeaderMap, stored: &HeaderMap, size: u64) -> Outcome {
     if request.contains_key(IF_NONE_MATCH) {
-        if request.get_all(IF_NONE_MATCH).iter().any(|tags| matches_weakly(tags, stored.get(ETAG))) {
+        if request.get_all(IF_NONE_MATCH).iter().any(|tags| matches_weakly(tags, stored.get(ETAG)))
+        {
             return Outcome::NotModified;
         }
     } else if let (Some(since), Some(modified)) =
@@ -107,7 +108,9 @@ pub(super) fn apply(
             let start = usize::try_from(*first).unwrap_or(usize::MAX).min(body.len());
             let end = usize::try_from(last.saturating_add(1)).unwrap_or(usize::MAX).min(body.len());
             let part = body.slice(start..end.max(start));
-            if let Ok(range) = HeaderValue::from_str(&format!("bytes {first}-{last}/{}", body.len())) {
+            if let Ok(range) =
+                HeaderValue::from_str(&format!("bytes {first}-{last}/{}", body.len()))
+            {
                 headers.insert(CONTENT_RANGE, range);
             }
             headers.insert(CONTENT_LENGTH, HeaderValue::from(part.len()));
@@ -153,9 +156,12 @@ mod tests {
     fn if_range_needs_a_strong_match() {
         let stored: HeaderMap = [(ETAG, HeaderValue::from_static("\"a\""))].into_iter().collect();
         let with = |tag: &'static str| -> HeaderMap {
-            [(RANGE, HeaderValue::from_static("bytes=0-1")), (IF_RANGE, HeaderValue::from_static(tag))]
-                .into_iter()
-                .collect()
+            [
+                (RANGE, HeaderValue::from_static("bytes=0-1")),
+                (IF_RANGE, HeaderValue::from_static(tag)),
+            ]
+            .into_iter()
+            .collect()
         };
         assert_eq!(evaluate(&with("\"a\""), &stored, 10), Outcome::Part(0, 1));
         assert_eq!(evaluate(&with("W/\"a\""), &stored, 10), Outcome::Whole);
@@ -174,7 +180,11 @@ mod tests {
             [(name, HeaderValue::from_static(value))].into_iter().collect()
         };
         for tag in ["\"a\"", "W/\"a\"", "\"x\", W/\"a\"", "*"] {
-            assert_eq!(evaluate(&ask(IF_NONE_MATCH, tag), &stored, 1), Outcome::NotModified, "{tag}");
+            assert_eq!(
+                evaluate(&ask(IF_NONE_MATCH, tag), &stored, 1),
+                Outcome::NotModified,
+                "{tag}"
+            );
         }
         let since = "Thu, 01 Jan 1970 00:00:30 GMT";
         assert_eq!(evaluate(&ask(IF_MODIFIED_SINCE, since), &stored, 1), Outcome::NotModified);

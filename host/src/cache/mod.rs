@@ -33,7 +33,8 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const HIT: HeaderValue = HeaderValue::from_static("guesthouse; hit");
 const MISS: HeaderValue = HeaderValue::from_static("guesthouse; fwd=uri-miss; stored");
 const STALE: HeaderValue = HeaderValue::from_static("guesthouse; fwd=stale");
-const REVALIDATED: HeaderValue = HeaderValue::from_static("guesthouse; hit; fwd=stale; fwd-status=304");
+const REVALIDATED: HeaderValue =
+    HeaderValue::from_static("guesthouse; hit; fwd=stale; fwd-status=304");
 
 /// The cache of the house.
 pub struct ResponseCache {
@@ -150,7 +151,8 @@ impl Partition {
             Lookup::Found(stored)
                 if stored.is_fresh(now)
                     && (stored.targeted
-                        || (!wish.no_store && wish.max_age.is_none_or(|most| stored.age(now) <= most))) =>
+                        || (!wish.no_store
+                            && wish.max_age.is_none_or(|most| stored.age(now) <= most))) =>
             {
                 cache.hits.fetch_add(1, Relaxed);
                 return Decision::Answer(stored.answer(&request.headers, now, HIT));

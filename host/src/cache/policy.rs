@@ -3,8 +3,8 @@
 //! Owns pure decisions about header fields; it keeps nothing and asks no clock but for dates.
 
 use http::header::{
-    AGE, CACHE_CONTROL, CONTENT_RANGE, DATE, ETAG, EXPIRES, LAST_MODIFIED, PRAGMA, SET_COOKIE, TRAILER,
-    VARY,
+    AGE, CACHE_CONTROL, CONTENT_RANGE, DATE, ETAG, EXPIRES, LAST_MODIFIED, PRAGMA, SET_COOKIE,
+    TRAILER, VARY,
 };
 use http::{HeaderMap, HeaderName, StatusCode};
 use std::time::{Duration, SystemTime};
@@ -63,7 +63,11 @@ pub(super) struct Storable {
 }
 
 /// Whether a response to a GET may be kept; none: it may not.
-pub(super) fn storable(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Option<Storable> {
+pub(super) fn storable(
+    status: StatusCode,
+    headers: &HeaderMap,
+    now: SystemTime,
+) -> Option<Storable> {
     const KEPT: [StatusCode; 6] = [
         StatusCode::OK,
         StatusCode::NON_AUTHORITATIVE_INFORMATION,
@@ -86,9 +90,10 @@ pub(super) fn storable(status: StatusCode, headers: &HeaderMap, now: SystemTime)
     if found.no_store || found.private {
         return None;
     }
-    let explicit = found.s_maxage.or(found.max_age).or_else(|| {
-        if targeted { None } else { expires_in(headers, now) }
-    });
+    let explicit = found
+        .s_maxage
+        .or(found.max_age)
+        .or_else(|| if targeted { None } else { expires_in(headers, now) });
     let validator = headers.contains_key(ETAG) || headers.contains_key(LAST_MODIFIED);
     let fresh_for = if found.no_cache { 0 } else { explicit.unwrap_or(0) };
     if fresh_for == 0 && !(validator && status == StatusCode::OK) {
@@ -151,7 +156,8 @@ mod tests {
     }
 
     fn fresh(list: &[(&'static str, &str)]) -> Option<u64> {
-        storable(StatusCode::OK, &headers(list), SystemTime::UNIX_EPOCH).map(|s| s.fresh_for.as_secs())
+        storable(StatusCode::OK, &headers(list), SystemTime::UNIX_EPOCH)
+            .map(|s| s.fresh_for.as_secs())
     }
 
     #[test]
@@ -161,7 +167,11 @@ mod tests {
         assert_eq!(fresh(&[("cache-control", "max-age=\"7\"")]), Some(7));
         assert_eq!(fresh(&[("expires", "Thu, 01 Jan 1970 00:00:30 GMT")]), Some(30));
         assert_eq!(
-            fresh(&[("cache-control", "no-cache"), ("etag", "\"x\""), ("guesthouse-cache-control", "max-age=60")]),
+            fresh(&[
+                ("cache-control", "no-cache"),
+                ("etag", "\"x\""),
+                ("guesthouse-cache-control", "max-age=60")
+            ]),
             Some(60)
         );
     }

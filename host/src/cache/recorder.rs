@@ -59,7 +59,8 @@ impl Recorder {
         let now = SystemTime::now();
         let storable = policy::storable(response.status(), response.headers(), now);
         let declared = declared_length(response.headers());
-        let storable = storable.filter(|_| declared.is_none_or(|size| size <= self.cache.max_entry));
+        let storable =
+            storable.filter(|_| declared.is_none_or(|size| size <= self.cache.max_entry));
         response.headers_mut().remove(&TARGETED);
         let Some(storable) = storable else {
             self.cache.shards.let_go_alone(&self.key);
@@ -79,7 +80,13 @@ impl Recorder {
         let label = if self.stale.is_some() { STALE } else { MISS };
         response.headers_mut().insert(CACHE_STATUS, label);
         response.map(|body| {
-            let copy = Copying { body, copy: BytesMut::new(), stored: Some(stored), declared, recorder: self };
+            let copy = Copying {
+                body,
+                copy: BytesMut::new(),
+                stored: Some(stored),
+                declared,
+                recorder: self,
+            };
             Body::stream(copy)
         })
     }
@@ -181,7 +188,9 @@ impl HttpBody for Copying {
         let poll = Pin::new(&mut this.body).poll_frame(cx);
         match &poll {
             Poll::Ready(Some(Ok(frame))) if this.stored.is_some() => match frame.data_ref() {
-                Some(data) if (this.copy.len() + data.len()) as u64 <= this.recorder.cache.max_entry => {
+                Some(data)
+                    if (this.copy.len() + data.len()) as u64 <= this.recorder.cache.max_entry =>
+                {
                     this.copy.extend_from_slice(data);
                     if this.body.is_end_stream() {
                         this.finish();

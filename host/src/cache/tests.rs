@@ -90,8 +90,11 @@ async fn conditions_ranges_and_head_are_answered_from_what_is_kept() {
 #[tokio::test]
 async fn the_targeted_field_counts_here_and_is_not_shown() {
     let (_, p) = cache();
-    let headers =
-        [("cache-control", "no-cache"), ("etag", "\"v\""), ("guesthouse-cache-control", "max-age=9")];
+    let headers = [
+        ("cache-control", "no-cache"),
+        ("etag", "\"v\""),
+        ("guesthouse-cache-control", "max-age=9"),
+    ];
     let (_, (_, shown, _)) = ask(&p, request("GET", "/a", &[]), |_| response(&headers, "x")).await;
     assert!(!shown.contains_key("guesthouse-cache-control"));
     let reload = request("GET", "/a", &[("cache-control", "no-cache")]);

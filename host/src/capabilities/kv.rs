@@ -143,10 +143,9 @@ fn to_operation(operation: wit::Operation) -> storage::Operation {
             key: delete.key,
             condition: to_condition(delete.condition),
         },
-        wit::Operation::Check(check) => storage::Operation::Check {
-            key: check.key,
-            condition: to_condition(check.condition),
-        },
+        wit::Operation::Check(check) => {
+            storage::Operation::Check { key: check.key, condition: to_condition(check.condition) }
+        }
     }
 }
 
@@ -162,7 +161,11 @@ impl wit::Host for KvView<'_> {
 }
 
 impl wit::HostBucket for KvView<'_> {
-    async fn get(&mut self, bucket: Resource<Namespace>, key: String) -> Answer<Option<wit::Entry>> {
+    async fn get(
+        &mut self,
+        bucket: Resource<Namespace>,
+        key: String,
+    ) -> Answer<Option<wit::Entry>> {
         let name = self.name(&bucket)?;
         let found = self.store.get(&name, &key).resolve().await.map_err(to_error);
         Ok(found.map(|found| {
@@ -193,7 +196,11 @@ impl wit::HostBucket for KvView<'_> {
         self.open_stream(&bucket, &key, offset, length).await
     }
 
-    async fn stat(&mut self, bucket: Resource<Namespace>, key: String) -> Answer<Option<wit::Info>> {
+    async fn stat(
+        &mut self,
+        bucket: Resource<Namespace>,
+        key: String,
+    ) -> Answer<Option<wit::Info>> {
         let name = self.name(&bucket)?;
         let found = self.store.stat(&name, &key).resolve().await.map_err(to_error);
         Ok(found.map(|found| found.as_ref().map(to_info)))
@@ -242,8 +249,7 @@ impl wit::HostBucket for KvView<'_> {
         condition: wit::Condition,
     ) -> Answer<bool> {
         let name = self.name(&bucket)?;
-        let operation =
-            storage::Operation::Delete { key, condition: to_condition(condition) };
+        let operation = storage::Operation::Delete { key, condition: to_condition(condition) };
         let effects = self.store.write(&name, vec![operation]).await.map_err(to_error);
         Ok(effects.map(|effects| {
             matches!(effects.first(), Some(storage::Effect::Deleted { existed: true }))

@@ -83,7 +83,10 @@ mod tests {
             ("wasi:keyvalue/atomics@0.2.0-draft2", "kv"),
             ("guesthouse:secrets/store@0.1.3", "secrets"),
         ] {
-            assert!(matches!(grant_for(import), Grant::Needs { key, .. } if key == line), "{import}");
+            assert!(
+                matches!(grant_for(import), Grant::Needs { key, .. } if key == line),
+                "{import}"
+            );
         }
     }
 

@@ -62,9 +62,7 @@ impl InputStream for ValueInput {
 }
 
 /// What a guest gives, as the storage takes it.
-pub(super) fn from_guest(
-    stream: DynInputStream,
-) -> BoxStream<'static, Result<Bytes, StoreError>> {
+pub(super) fn from_guest(stream: DynInputStream) -> BoxStream<'static, Result<Bytes, StoreError>> {
     futures::stream::try_unfold(stream, |mut stream| async move {
         loop {
             match stream.read(PIECE) {

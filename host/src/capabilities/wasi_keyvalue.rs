@@ -61,7 +61,12 @@ impl Operations<'_> {
         self.0.write(name, operations).await.map_err(words)
     }
 
-    async fn add(&self, name: &Arc<str>, key: String, delta: i64) -> std::result::Result<i64, String> {
+    async fn add(
+        &self,
+        name: &Arc<str>,
+        key: String,
+        delta: i64,
+    ) -> std::result::Result<i64, String> {
         let effects = self.change(name, vec![Operation::Increment { key, delta }]).await?;
         match effects.first() {
             Some(Effect::Counted { value }) => Ok(*value),
@@ -224,7 +229,9 @@ macro_rules! store_and_batch {
             ) -> Result<std::result::Result<(), $draft::store::Error>> {
                 let name = self.name(&bucket)?;
                 for (key, value) in values {
-                    if let Err(error) = Operations(self.store).change(&name, vec![put(key, value)]).await {
+                    if let Err(error) =
+                        Operations(self.store).change(&name, vec![put(key, value)]).await
+                    {
                         return Ok(Err($draft::store::Error::Other(error)));
                     }
                 }
@@ -238,7 +245,9 @@ macro_rules! store_and_batch {
             ) -> Result<std::result::Result<(), $draft::store::Error>> {
                 let name = self.name(&bucket)?;
                 for key in keys {
-                    if let Err(error) = Operations(self.store).change(&name, vec![delete(key)]).await {
+                    if let Err(error) =
+                        Operations(self.store).change(&name, vec![delete(key)]).await
+                    {
                         return Ok(Err($draft::store::Error::Other(error)));
                     }
                 }
@@ -323,14 +332,15 @@ impl draft2::atomics::Host for KvView<'_> {
         let cas = self.table.delete(cas)?;
         let condition = cas.version.map_or(Condition::Absent, Condition::Version);
         let options = PutOptions { condition, ..PutOptions::default() };
-        let operation =
-            Operation::Put { key: cas.key.clone(), value: Bytes::from(value), options };
+        let operation = Operation::Put { key: cas.key.clone(), value: Bytes::from(value), options };
         match self.store.write(&cas.namespace, vec![operation]).await {
             Ok(_) => Ok(Ok(())),
-            Err(StoreError::Conflict(_)) => match Operations(self.store).cas(cas.namespace, cas.key).await {
-                Ok(cas) => Ok(Err(CasError::CasFailed(self.table.push(cas)?))),
-                Err(text) => Ok(Err(other(text))),
-            },
+            Err(StoreError::Conflict(_)) => {
+                match Operations(self.store).cas(cas.namespace, cas.key).await {
+                    Ok(cas) => Ok(Err(CasError::CasFailed(self.table.push(cas)?))),
+                    Err(text) => Ok(Err(other(text))),
+                }
+            }
             Err(error) => Ok(Err(other(words(error)))),
         }
     }

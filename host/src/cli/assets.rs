@@ -171,9 +171,10 @@ impl Site {
             .await?;
         bar.finish_and_clear();
 
-        let (count, sent, bytes) = uploads
-            .iter()
-            .fold((0, 0, 0), |(count, new, bytes), (_, sent, size)| (count + 1, new + usize::from(*sent), bytes + size));
+        let (count, sent, bytes) =
+            uploads.iter().fold((0, 0, 0), |(count, new, bytes), (_, sent, size)| {
+                (count + 1, new + usize::from(*sent), bytes + size)
+            });
         let files: BTreeMap<String, Value> = uploads.into_iter().map(|(entry, ..)| entry).collect();
         let manifest: Map<String, Value> = files
             .iter()
@@ -192,11 +193,16 @@ impl Site {
     }
 
     /// Sends what is not there. Says whether anything was, and how many bytes.
-    async fn upload(&self, source: &Source, there: &BTreeSet<String>) -> anyhow::Result<(bool, usize)> {
+    async fn upload(
+        &self,
+        source: &Source,
+        there: &BTreeSet<String>,
+    ) -> anyhow::Result<(bool, usize)> {
         let plain = format!("file/{}", source.sha256);
         let mut sent = 0;
         let mut new = false;
-        let variants = source.variants.iter().map(|(suffix, _, bytes)| (format!("{plain}.{suffix}"), bytes));
+        let variants =
+            source.variants.iter().map(|(suffix, _, bytes)| (format!("{plain}.{suffix}"), bytes));
         // The plain bytes last: where they are, the variants are, too.
         for (key, bytes) in variants.chain([(plain.clone(), &source.bytes)]) {
             if there.contains(&key) {
@@ -223,7 +229,8 @@ impl Site {
         let release = json!({"manifest": manifest, "files": files}).to_string();
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
         // Sorts by time, and says what is in it.
-        let id = format!("{now:013}-{}", hex::encode(Sha256::digest(&release)).get(..12).unwrap_or(""));
+        let id =
+            format!("{now:013}-{}", hex::encode(Sha256::digest(&release)).get(..12).unwrap_or(""));
         let mut pointer = json!({
             "key": "current",
             "value": STANDARD.encode(json!({"release": id}).to_string()),
@@ -256,7 +263,9 @@ impl Site {
         for key in &kept {
             let Some((release, _)) = self.get(key).await? else { continue };
             let files = release.get("files").and_then(Value::as_object).into_iter().flatten();
-            named.extend(files.filter_map(|(_, file)| Some(file.get("sha256")?.as_str()?.to_owned())));
+            named.extend(
+                files.filter_map(|(_, file)| Some(file.get("sha256")?.as_str()?.to_owned())),
+            );
         }
         let unnamed = |key: &String| {
             let hash = key.trim_start_matches("file/").split('.').next().unwrap_or_default();
@@ -302,7 +311,10 @@ fn walk(folder: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
         files.push((path.to_owned(), entry.into_path()));
     }
     if files.is_empty() {
-        bail!("{} has no files in it, and publishing nothing would take the site away", folder.display());
+        bail!(
+            "{} has no files in it, and publishing nothing would take the site away",
+            folder.display()
+        );
     }
     Ok(files)
 }
@@ -349,7 +361,8 @@ fn compress(bytes: &[u8]) -> anyhow::Result<Vec<(&'static str, &'static str, Vec
 /// What the release says of a file.
 fn entry(source: &Source) -> (String, Value) {
     let short = source.sha256.get(..10).unwrap_or_default();
-    let (folder, name) = source.path.rsplit_once('/').map_or(("", source.path.as_str()), |(f, n)| (f, n));
+    let (folder, name) =
+        source.path.rsplit_once('/').map_or(("", source.path.as_str()), |(f, n)| (f, n));
     let hashed = match name.rsplit_once('.') {
         Some((stem, extension)) => format!("{stem}.{short}.{extension}"),
         None => format!("{name}.{short}"),

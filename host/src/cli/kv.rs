@@ -116,7 +116,8 @@ pub(super) async fn run(arguments: KvArgs) -> anyhow::Result<ExitCode> {
             println!("version {}", answer.get("version").unwrap_or(&Value::Null));
         }
         KvCommand::List { namespace: None, .. } => {
-            let answer: Value = client.send(client.request(Method::GET, "/v1/kv")).await?.json().await?;
+            let answer: Value =
+                client.send(client.request(Method::GET, "/v1/kv")).await?.json().await?;
             for name in answer.get("namespaces").and_then(Value::as_array).into_iter().flatten() {
                 println!("{}", name.as_str().unwrap_or_default());
             }
@@ -131,7 +132,12 @@ pub(super) async fn run(arguments: KvArgs) -> anyhow::Result<ExitCode> {
                     println!("{key}");
                 } else if table {
                     let number = |name| key.get(name).and_then(Value::as_u64).unwrap_or(0);
-                    println!("{:>10}  {:>10}  {}", number("size"), number("version"), name_of(&key));
+                    println!(
+                        "{:>10}  {:>10}  {}",
+                        number("size"),
+                        number("version"),
+                        name_of(&key)
+                    );
                 } else {
                     println!("{}", name_of(&key));
                 }
@@ -156,7 +162,8 @@ pub(super) async fn run(arguments: KvArgs) -> anyhow::Result<ExitCode> {
 fn open_output(path: Option<PathBuf>) -> anyhow::Result<Box<dyn Write>> {
     Ok(match path {
         Some(path) => Box::new(std::io::BufWriter::new(
-            std::fs::File::create(&path).with_context(|| format!("{} can't be written", path.display()))?,
+            std::fs::File::create(&path)
+                .with_context(|| format!("{} can't be written", path.display()))?,
         )),
         None => Box::new(std::io::stdout().lock()),
     })
@@ -191,8 +198,9 @@ async fn each_key(
 }
 
 fn progress(what: &str) -> indicatif::ProgressBar {
-    let style = indicatif::ProgressStyle::with_template("{spinner} {msg} {human_pos} keys, {per_sec}")
-        .unwrap_or_else(|_| indicatif::ProgressStyle::default_spinner());
+    let style =
+        indicatif::ProgressStyle::with_template("{spinner} {msg} {human_pos} keys, {per_sec}")
+            .unwrap_or_else(|_| indicatif::ProgressStyle::default_spinner());
     let bar = indicatif::ProgressBar::new_spinner().with_style(style);
     bar.set_message(what.to_owned());
     bar
@@ -236,7 +244,11 @@ async fn import(client: &Client, namespace: &str, file: &std::path::Path) -> any
             .with_context(|| format!("line {} of {shown} is not JSON", number + 1))?;
         let text = |name: &str| entry.get(name).and_then(Value::as_str);
         let (Some(key), Some(value)) = (text("key"), text("value")) else {
-            bail!("line {} of {shown} has no `key` and `value`; {} keys were imported", number + 1, bar.position());
+            bail!(
+                "line {} of {shown} has no `key` and `value`; {} keys were imported",
+                number + 1,
+                bar.position()
+            );
         };
         bytes += value.len();
         batch.push(json!({"put": {

@@ -62,9 +62,10 @@ pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     config.server.listen = arguments.listen.unwrap_or(config.server.listen);
     config.server.admin = arguments.admin.unwrap_or(config.server.admin);
     let secrets = Secrets::load(&config, arguments.env == Env::Dev)?;
-    let threads = config.server.threads.unwrap_or_else(|| {
-        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-    });
+    let threads = config
+        .server
+        .threads
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
 
     std::fs::create_dir_all(&arguments.data)
         .with_context(|| format!("the data folder {} can't be made", arguments.data.display()))?;
@@ -77,9 +78,10 @@ pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     let plugins = Plugins::open(&config, &engine, &store, cache.as_ref(), &|plugin| {
         SecretGrants::new(&secrets, &plugin.secrets)
     })?;
-    let router = Router::new(plugins.slots().values().flat_map(|slot| {
-        slot.plugin.routes.iter().map(|route| (route.clone(), slot.clone()))
-    }))?;
+    let router =
+        Router::new(plugins.slots().values().flat_map(|slot| {
+            slot.plugin.routes.iter().map(|route| (route.clone(), slot.clone()))
+        }))?;
     let style = if human { Style::Human } else { Style::Json };
     let log = config.server.access_log.then(|| AccessLog::start(style)).transpose()?;
     let idle = config.server.idle_timeout;
@@ -138,7 +140,9 @@ async fn until_told(
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    tracing::info!("closing: running responses have {drain:?} to finish; a second signal ends at once");
+    tracing::info!(
+        "closing: running responses have {drain:?} to finish; a second signal ends at once"
+    );
     shutdown.drain.cancel();
     let finished = tokio::task::spawn_blocking(move || {
         for thread in serving {
@@ -163,7 +167,8 @@ async fn until_told(
 }
 
 fn start_log(human: bool) {
-    let filter = EnvFilter::try_from_env("GUESTHOUSE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter =
+        EnvFilter::try_from_env("GUESTHOUSE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if human {
         log.with_target(false).compact().init();

@@ -23,9 +23,8 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it, each with its line.
     pub fn load(file: &Path) -> Result<Self, ConfigErrors> {
-        let missing = |message: String| {
-            ConfigErrors::new(file, "", vec![Problem { span: None, message }])
-        };
+        let missing =
+            |message: String| ConfigErrors::new(file, "", vec![Problem { span: None, message }]);
         let text = std::fs::read_to_string(file).map_err(|error| {
             missing(format!(
                 "the configuration can't be read: {error}. Name the file with --config or \
@@ -98,7 +97,10 @@ fn read(table: &DeTable<'_>, file: &Path, problems: &Problems) -> Config {
             let Some(table) = value.get_ref().as_table() else {
                 problems.add(
                     value.span(),
-                    format!("`{name}` in [plugins] must be a table, not {}.", a_type(value.get_ref())),
+                    format!(
+                        "`{name}` in [plugins] must be a table, not {}.",
+                        a_type(value.get_ref())
+                    ),
                 );
                 continue;
             };
@@ -260,7 +262,9 @@ fn plugin(
         } else {
             problems.add(
                 span,
-                format!("`{text}` is not a name for a secret: write it as an environment variable."),
+                format!(
+                    "`{text}` is not a name for a secret: write it as an environment variable."
+                ),
             );
         }
     }
@@ -278,7 +282,8 @@ fn plugin(
         }
     }
     reader.truth("cache", &mut plugin.cache);
-    if let Some(mut table) = reader.table("instances", &format!("`instances` of [plugins.{name}]")) {
+    if let Some(mut table) = reader.table("instances", &format!("`instances` of [plugins.{name}]"))
+    {
         let instances = &mut plugin.instances;
         table.number("reuse", &mut instances.reuse, 1..=1_000_000_000);
         table.number("concurrent", &mut instances.concurrent, 1..=10_000);
@@ -304,8 +309,7 @@ fn plugin(
 /// `plugins/x.wasm` of the folder that holds both.
 fn find_component(text: &str, span: Range<usize>, file: &Path, problems: &Problems) -> PathBuf {
     let beside = file.parent().unwrap_or(Path::new("/"));
-    let candidates =
-        [beside.join(text), beside.parent().unwrap_or(Path::new("/")).join(text)];
+    let candidates = [beside.join(text), beside.parent().unwrap_or(Path::new("/")).join(text)];
     if let Some(found) = candidates.iter().find(|path| path.is_file()) {
         return found.clone();
     }
@@ -320,11 +324,7 @@ fn find_component(text: &str, span: Range<usize>, file: &Path, problems: &Proble
         );
     problems.add(
         span,
-        format!(
-            "there is no component {}, nor {}. {hint}",
-            first.display(),
-            second.display()
-        ),
+        format!("there is no component {}, nor {}. {hint}", first.display(), second.display()),
     );
     first.clone()
 }
@@ -354,7 +354,8 @@ mod tests {
     fn accepted(text: &str) -> Config {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a.wasm"), "").unwrap();
-        Config::parse(text, &folder.path().join("guesthouse.toml")).unwrap_or_else(|e| panic!("{e}"))
+        Config::parse(text, &folder.path().join("guesthouse.toml"))
+            .unwrap_or_else(|e| panic!("{e}"))
     }
 
     const PLUGIN: &str = "[plugins.a]\ncomponent = \"a.wasm\"\n";
@@ -387,9 +388,15 @@ mod tests {
     fn every_wrong_line_says_where_and_what_to_do() {
         let p = |line: &str| format!("{PLUGIN}{line}\n");
         for (text, expected) in [
-            ("[server]\nlistn = \"x\"\n".into(), "guesthouse.toml:2:1: There is no `listn` in [server]. Did you mean `listen`?"),
+            (
+                "[server]\nlistn = \"x\"\n".into(),
+                "guesthouse.toml:2:1: There is no `listn` in [server]. Did you mean `listen`?",
+            ),
             ("[sever]\n".into(), "Did you mean `server`?"),
-            ("[server]\nlisten = 8787\n".into(), ":2:10: `listen` in [server] must be a text in quotes, not a number."),
+            (
+                "[server]\nlisten = 8787\n".into(),
+                ":2:10: `listen` in [server] must be a text in quotes, not a number.",
+            ),
             ("[server]\nlisten = \"localhost\"\n".into(), "write IP and port"),
             ("[server]\nadmin = \"1.2.3.4\"\n".into(), "write IP and port"),
             ("[server]\nthreads = 0\n".into(), "from 1 to 256"),

@@ -36,7 +36,11 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(table: &'a DeTable<'a>, name: impl Into<String>, problems: &'a Problems) -> Self {
+    pub(super) fn new(
+        table: &'a DeTable<'a>,
+        name: impl Into<String>,
+        problems: &'a Problems,
+    ) -> Self {
         Self { table, name: name.into(), problems, asked: Vec::new() }
     }
 
@@ -110,8 +114,12 @@ impl<'a> Reader<'a> {
     }
 
     /// A whole number within bounds.
-    pub(super) fn number<T>(&mut self, key: &'static str, into: &mut T, bounds: std::ops::RangeInclusive<u64>)
-    where
+    pub(super) fn number<T>(
+        &mut self,
+        key: &'static str,
+        into: &mut T,
+        bounds: std::ops::RangeInclusive<u64>,
+    ) where
         T: TryFrom<u64>,
     {
         let Some(value) = self.get(key) else { return };
@@ -133,8 +141,12 @@ impl<'a> Reader<'a> {
     }
 
     /// A size in bytes within bounds: a number, or a text with a unit.
-    pub(super) fn size<T>(&mut self, key: &'static str, into: &mut T, bounds: std::ops::RangeInclusive<u64>)
-    where
+    pub(super) fn size<T>(
+        &mut self,
+        key: &'static str,
+        into: &mut T,
+        bounds: std::ops::RangeInclusive<u64>,
+    ) where
         T: TryFrom<u64>,
     {
         let Some(value) = self.get(key) else { return };
@@ -239,7 +251,11 @@ impl<'a> Reader<'a> {
             if !self.asked.contains(&text) {
                 self.problems.add(
                     key.span(),
-                    format!("There is no `{text}` in {}. {}", self.name, suggest(text, &self.asked)),
+                    format!(
+                        "There is no `{text}` in {}. {}",
+                        self.name,
+                        suggest(text, &self.asked)
+                    ),
                 );
             }
         }

@@ -46,7 +46,9 @@ impl RoutePattern {
                     return Err(format!("the scheme of a route is http or https, not `{scheme}`"));
                 }
                 let slash = rest.find('/').ok_or_else(|| {
-                    format!("the route `{text}` has a host and no path: write `{text}/*` for all of it")
+                    format!(
+                        "the route `{text}` has a host and no path: write `{text}/*` for all of it"
+                    )
                 })?;
                 let (host, path) = rest.split_at(slash);
                 (Some(parse_host(host)?), path)
@@ -54,7 +56,9 @@ impl RoutePattern {
             None => (None, rest),
         };
         let path = path.strip_prefix('/').ok_or_else(|| {
-            format!("the path of the route `{text}` must begin with `/`, as \"GET /status\" or \"/*\"")
+            format!(
+                "the path of the route `{text}` must begin with `/`, as \"GET /status\" or \"/*\""
+            )
         })?;
         let segments = path
             .split('/')
@@ -76,7 +80,9 @@ fn parse_method(text: &str) -> Result<Method, String> {
 
 fn parse_host(text: &str) -> Result<String, String> {
     if text.contains(':') {
-        return Err(format!("a route's host has no port: `{text}` matches whatever port the house is on"));
+        return Err(format!(
+            "a route's host has no port: `{text}` matches whatever port the house is on"
+        ));
     }
     let valid = !text.is_empty()
         && text.split('.').all(|label| {
@@ -128,10 +134,7 @@ mod tests {
         let route = RoutePattern::parse("GET https://CDN.example.com/a%20b/{id}/*").unwrap();
         assert_eq!(route.method, Some(Method::GET));
         assert_eq!(route.host.as_deref(), Some("cdn.example.com"));
-        assert_eq!(
-            route.segments,
-            [Segment::Literal("a b".into()), Segment::Any, Segment::Rest]
-        );
+        assert_eq!(route.segments, [Segment::Literal("a b".into()), Segment::Any, Segment::Rest]);
     }
 
     #[test]

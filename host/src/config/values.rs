@@ -13,11 +13,15 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         "KiB" => 1 << 10,
         "MiB" => 1 << 20,
         "GiB" => 1 << 30,
-        _ => return Err(format!("`{unit}` is not a unit of size: use B, KB, MB, GB, KiB, MiB or GiB")),
+        _ => {
+            return Err(format!(
+                "`{unit}` is not a unit of size: use B, KB, MB, GB, KiB, MiB or GiB"
+            ));
+        }
     };
-    let number: u64 = number
-        .parse()
-        .map_err(|_| format!("`{text}` is not a size: write a whole number and a unit, as \"64MiB\""))?;
+    let number: u64 = number.parse().map_err(|_| {
+        format!("`{text}` is not a size: write a whole number and a unit, as \"64MiB\"")
+    })?;
     number.checked_mul(factor).ok_or_else(|| format!("`{text}` is more than there are bytes"))
 }
 
@@ -25,7 +29,9 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
     let number: u64 = number.parse().map_err(|_| {
-        format!("`{text}` is not a duration: write a whole number and a unit, as \"200ms\" or \"30s\"")
+        format!(
+            "`{text}` is not a duration: write a whole number and a unit, as \"200ms\" or \"30s\""
+        )
     })?;
     let seconds = |factor: u64| {
         number

@@ -11,13 +11,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 /// The right to use an instance; given back when it is dropped.
-pub struct Permit {
+pub(super) struct Permit {
     _plugin: OwnedSemaphorePermit,
     _house: OwnedSemaphorePermit,
 }
 
 /// The queue of one plugin.
-pub struct Admission {
+pub(super) struct Admission {
     plugin: Arc<Semaphore>,
     house: Arc<Semaphore>,
     waiting: AtomicU32,
@@ -35,7 +35,7 @@ impl Drop for Waiting<'_> {
 
 impl Admission {
     /// The queue of a plugin with these limits, in a house with so many places in all.
-    pub fn new(limits: Limits, house: Arc<Semaphore>) -> Self {
+    pub(super) fn new(limits: Limits, house: Arc<Semaphore>) -> Self {
         Self {
             plugin: Arc::new(Semaphore::new(limits.concurrency as usize)),
             house,
@@ -49,7 +49,7 @@ impl Admission {
     /// # Errors
     /// [`Failure::QueueFull`] at once when the queue is full, [`Failure::Wall`] when the turn did not come
     /// before the deadline.
-    pub async fn admit(&self, deadline: Instant) -> Result<Permit, Failure> {
+    pub(super) async fn admit(&self, deadline: Instant) -> Result<Permit, Failure> {
         if let Ok(plugin) = self.plugin.clone().try_acquire_owned()
             && let Ok(house) = self.house.clone().try_acquire_owned()
         {
@@ -74,7 +74,7 @@ impl Admission {
     }
 
     /// Requests at work.
-    pub fn running(&self) -> usize {
+    pub(super) fn running(&self) -> usize {
         (self.limits.concurrency as usize).saturating_sub(self.plugin.available_permits())
     }
 }
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(admission.waiting.load(Relaxed), 0);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn waiting_ends_at_the_deadline() {
         let admission = admission(1, 1);
         let _held = admission.admit(soon()).await.unwrap();

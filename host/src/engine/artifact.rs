@@ -86,7 +86,8 @@ impl Artifacts {
     #[must_use]
     pub fn load(&self, engine: &Engine, digest: &str) -> Option<Component> {
         let path = self.path(digest);
-        let seal: Seal = serde_json::from_slice(&fs::read(path.with_extension("seal")).ok()?).ok()?;
+        let seal: Seal =
+            serde_json::from_slice(&fs::read(path.with_extension("seal")).ok()?).ok()?;
         let bytes = fs::read(&path).ok()?;
         let found = Seal {
             component: digest.to_owned(),
@@ -107,7 +108,10 @@ impl Artifacts {
         match unsafe { Component::deserialize_file(engine, &path) } {
             Ok(component) => Some(component),
             Err(error) => {
-                tracing::warn!("{} can't be loaded and is compiled anew: {error:#}", path.display());
+                tracing::warn!(
+                    "{} can't be loaded and is compiled anew: {error:#}",
+                    path.display()
+                );
                 None
             }
         }
@@ -144,7 +148,8 @@ impl Artifacts {
 
 /// Writes a file so that it is there whole or not at all.
 fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension(format!("tmp-{}-{:08x}", std::process::id(), rand::random::<u32>()));
+    let temporary =
+        path.with_extension(format!("tmp-{}-{:08x}", std::process::id(), rand::random::<u32>()));
     let written = (|| {
         let mut file = fs::File::create(&temporary)?;
         file.write_all(bytes)?;
@@ -218,7 +223,8 @@ mod tests {
     fn a_folder_that_others_may_write_to_is_refused() {
         use std::os::unix::fs::PermissionsExt;
         let (data, engine, _artifacts) = house();
-        fs::set_permissions(data.path().join("compiled"), fs::Permissions::from_mode(0o777)).unwrap();
+        fs::set_permissions(data.path().join("compiled"), fs::Permissions::from_mode(0o777))
+            .unwrap();
         let error = Artifacts::open(data.path(), &engine).unwrap_err();
         assert!(error.to_string().contains("chmod 700"), "{error}");
     }

@@ -28,7 +28,7 @@ use wasmtime_wasi_http::p3::bindings::ServicePre;
 use wasmtime_wasi_http::{WasiBody, WasiHttpView};
 
 /// A component that exports `wasi:http/handler`.
-pub struct Concurrent {
+pub(super) struct Concurrent {
     pre: ServicePre<State>,
     /// For each serving thread one, and one for the slow lane.
     handlers: Vec<OnceLock<ProxyHandler<Maker>>>,
@@ -66,7 +66,9 @@ impl Concurrent {
         };
         match answer {
             // The place is taken until the body has ended: the guest works until then.
-            Ok(response) => Ok(response.map(|body| Body::stream(Guarded { body, _permit: permit }))),
+            Ok(response) => {
+                Ok(response.map(|body| Body::stream(Guarded { body, _permit: permit })))
+            }
             Err(error) => {
                 let failure = failure(version, &error);
                 version.report(&failure, id.as_ref());

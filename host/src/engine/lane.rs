@@ -47,7 +47,7 @@ impl Lane {
 }
 
 /// A guest at work, and the wish to stop it.
-pub struct Run {
+pub(super) struct Run {
     work: BoxFuture<'static, ()>,
     meter: Arc<Meter>,
     stop: Arc<Stop>,
@@ -55,14 +55,14 @@ pub struct Run {
 
 /// Stops a run from outside, when nobody waits for its answer any more.
 #[derive(Default)]
-pub struct Stop {
+pub(super) struct Stop {
     wanted: AtomicBool,
     waker: AtomicWaker,
 }
 
 impl Stop {
     /// Drops the run at its next chance.
-    pub fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.wanted.store(true, Relaxed);
         self.waker.wake();
     }
@@ -70,7 +70,7 @@ impl Stop {
 
 impl Run {
     /// A guest that will be at work, and is measured.
-    pub fn new(work: BoxFuture<'static, ()>, meter: Arc<Meter>, stop: Arc<Stop>) -> Self {
+    pub(super) fn new(work: BoxFuture<'static, ()>, meter: Arc<Meter>, stop: Arc<Stop>) -> Self {
         Self { work, meter, stop }
     }
 
@@ -115,7 +115,7 @@ impl Future for FastRun {
 }
 
 /// The threads of the slow lane.
-pub struct SlowLane {
+pub(super) struct SlowLane {
     threads: Vec<mpsc::UnboundedSender<Run>>,
     next: AtomicUsize,
 }
@@ -125,7 +125,7 @@ impl SlowLane {
     ///
     /// # Errors
     /// A thread can't be started.
-    pub fn start(threads: usize) -> std::io::Result<Arc<Self>> {
+    pub(super) fn start(threads: usize) -> std::io::Result<Arc<Self>> {
         let mut senders = Vec::new();
         for number in 0..threads.max(1) {
             // What waits here is bounded: each run holds a permit of its plugin.
@@ -154,12 +154,16 @@ impl SlowLane {
     }
 
     /// Runs on the fast lane and moves what burns its slice; `on_move` is called when that happens.
-    pub fn start_fast(self: &Arc<Self>, run: Run, on_move: impl FnOnce() + Send + 'static) {
-        tokio::spawn(FastRun { run: Some(run), slow: self.clone(), on_move: Some(Box::new(on_move)) });
+    pub(super) fn start_fast(self: &Arc<Self>, run: Run, on_move: impl FnOnce() + Send + 'static) {
+        tokio::spawn(FastRun {
+            run: Some(run),
+            slow: self.clone(),
+            on_move: Some(Box::new(on_move)),
+        });
     }
 
     /// Runs on the slow lane from the start.
-    pub fn start_slow(&self, run: Run) {
+    pub(super) fn start_slow(&self, run: Run) {
         self.take(run);
     }
 }

@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 use wasmtime::{Engine, EngineWeak, Result, UpdateDeadline};
 
 /// The length of a slice: after it, a guest lets others run.
-pub const TICK: Duration = Duration::from_millis(1);
+pub(super) const TICK: Duration = Duration::from_millis(1);
 
 /// CPU time after which a request goes to the slow lane. A few ticks: what serves a page is done by
 /// then, and what isn't would hold up everyone who shares the thread.
-pub const SLICE: Duration = Duration::from_millis(4);
+pub(super) const SLICE: Duration = Duration::from_millis(4);
 
 /// Which limit a guest ran into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// None so far.
     Running = 0,
     /// The CPU deadline.
@@ -31,7 +31,7 @@ pub enum Verdict {
 
 /// The meter of one instance; it counts for one request at a time.
 #[derive(Debug)]
-pub struct Meter {
+pub(super) struct Meter {
     born: Instant,
     /// CPU nanoseconds of finished polls of this request.
     used: AtomicU64,
@@ -45,7 +45,7 @@ pub struct Meter {
 
 impl Meter {
     /// A meter with nothing on it.
-    pub fn new() -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             born: Instant::now(),
             used: AtomicU64::new(0),
@@ -57,19 +57,19 @@ impl Meter {
     }
 
     /// Starts a request with this much CPU time.
-    pub fn reset(&self, limit: Duration) {
+    pub(super) fn reset(&self, limit: Duration) {
         self.used.store(0, Relaxed);
         self.limit.store(nanos(limit), Relaxed);
         self.verdict.store(Verdict::Running as u8, Relaxed);
     }
 
     /// The guest comes onto the processor.
-    pub fn begin(&self) {
+    pub(super) fn begin(&self) {
         self.since.store(nanos(self.born.elapsed()).saturating_add(1), Relaxed);
     }
 
     /// The guest goes off it.
-    pub fn end(&self) {
+    pub(super) fn end(&self) {
         let since = self.since.swap(0, Relaxed);
         if since != 0 {
             let now = nanos(self.born.elapsed()).saturating_add(1);
@@ -78,7 +78,7 @@ impl Meter {
     }
 
     /// CPU time of this request so far, the running poll included.
-    pub fn used(&self) -> Duration {
+    pub(super) fn used(&self) -> Duration {
         let running = match self.since.load(Relaxed) {
             0 => 0,
             since => nanos(self.born.elapsed()).saturating_add(1).saturating_sub(since),
@@ -87,7 +87,7 @@ impl Meter {
     }
 
     /// The limit that the guest ran into.
-    pub fn verdict(&self) -> Verdict {
+    pub(super) fn verdict(&self) -> Verdict {
         match self.verdict.load(Relaxed) {
             1 => Verdict::Cpu,
             2 => Verdict::Memory,
@@ -96,18 +96,18 @@ impl Meter {
     }
 
     /// Notes which limit it was; the first one stays.
-    pub fn condemn(&self, verdict: Verdict) {
+    pub(super) fn condemn(&self, verdict: Verdict) {
         _ = self.verdict.compare_exchange(Verdict::Running as u8, verdict as u8, Relaxed, Relaxed);
     }
 
     /// For workers whose polls can't be wrapped: the guest is off the processor now. When it gave way
     /// in the middle of a computation its time counts on.
-    pub fn paused(&self) {
+    pub(super) fn paused(&self) {
         if self.yielding.load(Relaxed) { self.end() } else { self.since.store(0, Relaxed) }
     }
 
     /// What wasmtime calls when the guest has seen a tick go by.
-    pub fn tick(self: &Arc<Self>) -> Result<UpdateDeadline> {
+    pub(super) fn tick(self: &Arc<Self>) -> Result<UpdateDeadline> {
         let now = nanos(self.born.elapsed()).saturating_add(1);
         let since = self.since.load(Relaxed);
         if since == 0 {
@@ -146,7 +146,7 @@ fn nanos(duration: Duration) -> u64 {
 ///
 /// # Errors
 /// The thread could not be started.
-pub fn start_ticker(engine: &Engine) -> std::io::Result<()> {
+pub(super) fn start_ticker(engine: &Engine) -> std::io::Result<()> {
     let engine: EngineWeak = engine.weak();
     std::thread::Builder::new().name("epoch".into()).spawn(move || {
         loop {

@@ -19,7 +19,7 @@ const PERMIT: usize = 64 << 10;
 
 /// Which of the two streams.
 #[derive(Clone, Copy, Debug)]
-pub enum Channel {
+pub(super) enum Channel {
     /// Standard output.
     Out,
     /// Standard error.
@@ -28,7 +28,7 @@ pub enum Channel {
 
 /// Standard output or error of a guest.
 #[derive(Clone)]
-pub struct LogOutput {
+pub(super) struct LogOutput {
     plugin: Arc<str>,
     channel: Channel,
     rest: Arc<parking_lot::Mutex<Vec<u8>>>,
@@ -36,7 +36,7 @@ pub struct LogOutput {
 
 impl LogOutput {
     /// The stream of an instance of this plugin.
-    pub fn new(plugin: Arc<str>, channel: Channel) -> Self {
+    pub(super) fn new(plugin: Arc<str>, channel: Channel) -> Self {
         Self { plugin, channel, rest: Arc::default() }
     }
 

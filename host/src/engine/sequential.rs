@@ -15,12 +15,12 @@ use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::{WasiBody, WasiHttpView};
 
 /// A component that exports `wasi:http/incoming-handler`.
-pub struct Sequential {
+pub(super) struct Sequential {
     pre: ProxyPre<State>,
 }
 
 /// An instance and the store that it lives in.
-pub struct Instance {
+pub(super) struct Instance {
     store: Store<State>,
     proxy: Proxy,
     served: u32,

@@ -66,7 +66,7 @@ impl fmt::Display for Decisions {
 /// # Errors
 /// The processor or the system is not supported, or pooling was demanded and the address space is not
 /// to be had.
-pub fn engine(settings: &config::Engine) -> Result<(Engine, Decisions)> {
+pub(super) fn engine(settings: &config::Engine) -> Result<(Engine, Decisions)> {
     // Running instances and as many that wait for their next request.
     let slots = settings.max_instances.saturating_mul(2);
     let scan = PoolingAllocationConfig::is_pagemap_scan_available();

@@ -7,7 +7,7 @@
 use super::meter::{Meter, Verdict};
 use super::output::{Channel, LogOutput};
 use crate::capabilities::kv::{KvGrants, KvView};
-use crate::capabilities::secrets::{SecretsView, SecretGrants};
+use crate::capabilities::secrets::{SecretGrants, SecretsView};
 use crate::capabilities::settings::{Settings, SettingsView};
 use crate::storage::Store;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use wasmtime_wasi_http::{
 const MAX_HANDLES: usize = 10_000;
 
 /// What all instances of a version share: made once, when the version is loaded.
-pub struct Context {
+pub(super) struct Context {
     /// The plugin's name, for the log.
     pub name: Arc<str>,
     /// Namespaces.
@@ -40,7 +40,7 @@ pub struct Context {
 }
 
 /// The data of one store.
-pub struct State {
+pub(super) struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     table: ResourceTable,
@@ -52,7 +52,7 @@ pub struct State {
 
 impl State {
     /// The state of a new instance.
-    pub fn new(context: Arc<Context>, meter: Arc<Meter>) -> Self {
+    pub(super) fn new(context: Arc<Context>, meter: Arc<Meter>) -> Self {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(context.headers);
         let mut table = ResourceTable::new();
@@ -77,27 +77,27 @@ impl State {
     }
 
     /// The meter of this instance.
-    pub fn meter(&self) -> &Arc<Meter> {
+    pub(super) fn meter(&self) -> &Arc<Meter> {
         &self.meter
     }
 
     /// The memory cap.
-    pub fn memory(&mut self) -> &mut dyn ResourceLimiter {
+    pub(super) fn memory(&mut self) -> &mut dyn ResourceLimiter {
         &mut self.memory
     }
 
     /// Through which the KV capability sees this instance.
-    pub fn kv(&mut self) -> KvView<'_> {
+    pub(super) fn kv(&mut self) -> KvView<'_> {
         KvView { table: &mut self.table, grants: &self.context.kv, store: &self.context.store }
     }
 
     /// Through which `wasi:config` sees this instance.
-    pub fn settings(&mut self) -> SettingsView<'_> {
+    pub(super) fn settings(&mut self) -> SettingsView<'_> {
         SettingsView { settings: &self.context.settings }
     }
 
     /// Through which the secrets see this instance.
-    pub fn secrets(&mut self) -> SecretsView<'_> {
+    pub(super) fn secrets(&mut self) -> SecretsView<'_> {
         SecretsView { table: &mut self.table, grants: &self.context.secrets }
     }
 }
@@ -122,7 +122,12 @@ struct MemoryCap {
 }
 
 impl ResourceLimiter for MemoryCap {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> Result<bool> {
         let growth = desired.saturating_sub(current) as u64;
         let total = self.used.saturating_add(growth);
         if total > self.cap {

@@ -26,7 +26,7 @@ use wasmtime_wasi_http::WasiBody;
 const SLOW_FOR: Duration = Duration::from_secs(1);
 
 /// Which interface a component answers through.
-pub enum Kind {
+pub(super) enum Kind {
     /// wasi:http 0.2: an instance serves one request after the other.
     Sequential(Sequential),
     /// wasi:http 0.3: an instance serves several at a time.
@@ -74,14 +74,14 @@ pub struct Version {
 
 /// Bounds the instances of all plugins that wait for their next request.
 #[derive(Debug)]
-pub struct IdleCount {
+pub(super) struct IdleCount {
     now: AtomicUsize,
     most: usize,
 }
 
 impl IdleCount {
     /// At most so many.
-    pub fn new(most: usize) -> Self {
+    pub(super) fn new(most: usize) -> Self {
         Self { now: AtomicUsize::new(0), most }
     }
 

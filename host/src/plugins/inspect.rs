@@ -16,7 +16,9 @@ pub const MAX_COMPONENT: u64 = 256 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
     /// Neither wasm nor its text format.
-    #[error("this is not a WebAssembly file; a component begins with the bytes 00 61 73 6d 0d 00 01 00")]
+    #[error(
+        "this is not a WebAssembly file; a component begins with the bytes 00 61 73 6d 0d 00 01 00"
+    )]
     NotWasm,
     /// The text format.
     #[error("this is the text format of WebAssembly; make a binary of it with `wasm-tools parse`")]
@@ -28,7 +30,9 @@ pub enum InspectError {
     )]
     CoreModule,
     /// It ends too early.
-    #[error("the file ends in the middle: it was cut off, perhaps while being copied; copy it again")]
+    #[error(
+        "the file ends in the middle: it was cut off, perhaps while being copied; copy it again"
+    )]
     Truncated,
     /// Too large.
     #[error("the component has {0} bytes, and {MAX_COMPONENT} are the most that is loaded")]

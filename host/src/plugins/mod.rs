@@ -8,8 +8,8 @@
 pub mod inspect;
 
 use crate::cache::{Partition, ResponseCache};
-use crate::capabilities::{Grant, grant_for};
 use crate::capabilities::secrets::SecretGrants;
+use crate::capabilities::{Grant, grant_for};
 use crate::config::{Config, Plugin};
 use crate::engine::artifact;
 use crate::engine::{Engine, LoadError, Version};

@@ -234,7 +234,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn router(routes: &[&str]) -> Router<String> {
-        Router::new(routes.iter().map(|r| (RoutePattern::parse(r).unwrap(), (*r).to_owned()))).unwrap()
+        Router::new(routes.iter().map(|r| (RoutePattern::parse(r).unwrap(), (*r).to_owned())))
+            .unwrap()
     }
 
     fn find<'a>(router: &'a Router<String>, method: &str, path: &str) -> Found<'a, String> {
@@ -282,10 +283,7 @@ mod tests {
     #[test]
     fn another_method_is_told_which_are_allowed_unless_a_wider_route_takes_it() {
         let r = router(&["GET /x", "PUT /x"]);
-        assert_eq!(
-            find(&r, "DELETE", "/x"),
-            Found::MethodNotAllowed { allow: "GET, HEAD, PUT" }
-        );
+        assert_eq!(find(&r, "DELETE", "/x"), Found::MethodNotAllowed { allow: "GET, HEAD, PUT" });
         leads(&router(&["GET /x", "/*"]), "DELETE", "/x", "/*");
     }
 

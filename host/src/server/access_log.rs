@@ -50,7 +50,9 @@ impl AccessLog {
     /// The thread can't be started.
     pub fn start(style: Style) -> std::io::Result<Self> {
         let (sender, receiver) = sync_channel(QUEUE);
-        std::thread::Builder::new().name("access-log".into()).spawn(move || write(&receiver, style))?;
+        std::thread::Builder::new()
+            .name("access-log".into())
+            .spawn(move || write(&receiver, style))?;
         Ok(Self { sender, dropped: AtomicU64::new(0) })
     }
 

@@ -40,10 +40,9 @@ pub(super) fn response(refusal: &Refusal<'_>) -> Response<Body> {
         Refusal::Method(_) => {
             (StatusCode::METHOD_NOT_ALLOWED, "This method is not allowed here.".to_owned())
         }
-        Refusal::Host => (
-            StatusCode::BAD_REQUEST,
-            "The request needs exactly one valid Host header.".to_owned(),
-        ),
+        Refusal::Host => {
+            (StatusCode::BAD_REQUEST, "The request needs exactly one valid Host header.".to_owned())
+        }
         Refusal::BodyTooLarge(limit) => (
             StatusCode::PAYLOAD_TOO_LARGE,
             format!("The request body may have at most {limit} bytes here."),
@@ -52,10 +51,9 @@ pub(super) fn response(refusal: &Refusal<'_>) -> Response<Body> {
             StatusCode::SERVICE_UNAVAILABLE,
             "This part of the site is being prepared. Try again in a moment.".to_owned(),
         ),
-        Refusal::NotLoaded => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "This part of the site is out of order.".to_owned(),
-        ),
+        Refusal::NotLoaded => {
+            (StatusCode::SERVICE_UNAVAILABLE, "This part of the site is out of order.".to_owned())
+        }
         Refusal::Plugin(failure) => of_plugin(failure),
     };
     let mut response = Response::new(Body::from(text + "\n"));

@@ -26,7 +26,12 @@ pub(super) struct Limited {
 
 impl Limited {
     /// At most `limit` bytes; `exceeded` is set when more came.
-    pub(super) fn new(body: Incoming, limit: u64, idle: Duration, exceeded: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(
+        body: Incoming,
+        limit: u64,
+        idle: Duration,
+        exceeded: Arc<AtomicBool>,
+    ) -> Self {
         Self { body, left: limit, limit, exceeded, idle, timer: None }
     }
 }
@@ -43,9 +48,9 @@ impl Body for Limited {
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Pending => {
                 let idle = this.idle;
-                let timer = this
-                    .timer
-                    .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + idle)));
+                let timer = this.timer.get_or_insert_with(|| {
+                    Box::pin(tokio::time::sleep_until(Instant::now() + idle))
+                });
                 match timer.as_mut().poll(cx) {
                     Poll::Ready(()) => Poll::Ready(Some(Err(BodyError::Idle(idle)))),
                     Poll::Pending => Poll::Pending,

@@ -164,7 +164,12 @@ async fn serve(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             // The client was gone before we came; the next one is waiting.
-            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+                ) =>
+            {
                 continue;
             }
             Err(error) => {

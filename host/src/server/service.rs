@@ -55,7 +55,11 @@ pub(super) fn connection(
 }
 
 impl House {
-    async fn serve(self: Arc<Self>, mut request: Request<Incoming>, peer: SocketAddr) -> Response<Logged> {
+    async fn serve(
+        self: Arc<Self>,
+        mut request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Response<Logged> {
         let began = Instant::now();
         let id = request_id::of(request.headers());
         request.headers_mut().insert(X_REQUEST_ID, id.clone());

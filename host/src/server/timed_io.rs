@@ -33,7 +33,11 @@ impl TimedIo {
         Self { stream, opening: PREFACE, opening_timer: None, write_timer: None, head, idle }
     }
 
-    fn written(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn written(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         if poll.is_ready() {
             self.write_timer = None;
             return poll;
@@ -44,9 +48,13 @@ impl TimedIo {
 }
 
 /// Starts the timer if it isn't running; an error when it is over.
-fn expired(timer: &mut Option<Pin<Box<Sleep>>>, after: Duration, cx: &mut Context<'_>) -> io::Result<()> {
-    let timer = timer
-        .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + after)));
+fn expired(
+    timer: &mut Option<Pin<Box<Sleep>>>,
+    after: Duration,
+    cx: &mut Context<'_>,
+) -> io::Result<()> {
+    let timer =
+        timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + after)));
     match timer.as_mut().poll(cx) {
         Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
         Poll::Pending => Ok(()),

@@ -92,7 +92,10 @@ pub fn answer(site: &Site, ask: &Ask) -> Reply {
     match ask.method.as_str() {
         "GET" | "HEAD" => {}
         "OPTIONS" => return Reply::new(204).with("allow", "GET, HEAD, OPTIONS"),
-        _ => return Reply::text(405, "Only GET and HEAD are allowed here.\n").with("allow", "GET, HEAD, OPTIONS"),
+        _ => {
+            return Reply::text(405, "Only GET and HEAD are allowed here.\n")
+                .with("allow", "GET, HEAD, OPTIONS");
+        }
     }
     let mut reply = endpoint(site, ask).unwrap_or_else(|| asset(site, ask));
     if ask.method == "HEAD" {
@@ -132,10 +135,10 @@ fn endpoint(site: &Site, ask: &Ask) -> Option<Reply> {
         _ => return None,
     };
     let tag = format!("\"{hash}\"");
-    let mut reply = Reply::new(200)
-        .with("content-type", kind)
-        .with("x-hash", hash.clone())
-        .with("cache-control", if cached { "public, max-age=0, must-revalidate" } else { "no-store" });
+    let mut reply = Reply::new(200).with("content-type", kind).with("x-hash", hash.clone()).with(
+        "cache-control",
+        if cached { "public, max-age=0, must-revalidate" } else { "no-store" },
+    );
     if cached {
         reply = reply.with("etag", tag.clone()).with(FOR_THE_HOUSE.0, FOR_THE_HOUSE.1);
         if ask.if_none_match.as_deref().is_some_and(|tags| has_tag(tags, &tag)) {
@@ -175,7 +178,8 @@ fn asset(site: &Site, ask: &Ask) -> Reply {
 /// hash in front, or a content-hashed name, asks for exactly this content.
 fn find<'a>(site: &'a Site, url_path: &str) -> Option<Found<'a>> {
     let raw = url_path.strip_prefix('/')?;
-    if let Some(rest) = raw.strip_prefix(site.hash.as_str()).and_then(|rest| rest.strip_prefix('/')) {
+    if let Some(rest) = raw.strip_prefix(site.hash.as_str()).and_then(|rest| rest.strip_prefix('/'))
+    {
         return look_up(site, rest).map(|found| Found { immutable: true, ..found });
     }
     if let Some(found) = look_up(site, raw) {
@@ -190,7 +194,8 @@ fn find<'a>(site: &'a Site, url_path: &str) -> Option<Found<'a>> {
 
 fn look_up<'a>(site: &'a Site, raw: &str) -> Option<Found<'a>> {
     let decoded = percent_decode_str(raw).decode_utf8().ok()?;
-    let found = |(path, file): (&'a str, &'a File), immutable| Found { path, file, immutable, status: 200 };
+    let found =
+        |(path, file): (&'a str, &'a File), immutable| Found { path, file, immutable, status: 200 };
     for path in [raw, decoded.as_ref()] {
         if let Some(entry) = site.entry(path) {
             return Some(found(entry, false));
@@ -257,8 +262,7 @@ fn reply_with(found: &Found<'_>, ask: &Ask) -> Reply {
         }
     };
     reply = reply.with("content-length", length.to_string());
-    reply.content =
-        if length == 0 { Content::None } else { Content::File { key, offset, length } };
+    reply.content = if length == 0 { Content::None } else { Content::File { key, offset, length } };
     reply
 }
 
@@ -291,7 +295,9 @@ fn not_modified(ask: &Ask, tag: &str, short: &str, modified: u64) -> bool {
     if let Some(tags) = &ask.if_none_match {
         // The tag of another encoding of the same content is as good: the client has the content.
         return has_tag(tags, tag)
-            || tags.split(',').any(|one| one.trim().trim_start_matches("W/").trim_start_matches('"').starts_with(short));
+            || tags.split(',').any(|one| {
+                one.trim().trim_start_matches("W/").trim_start_matches('"').starts_with(short)
+            });
     }
     seconds(ask.if_modified_since.as_deref()).is_some_and(|since| modified <= since)
 }
@@ -310,7 +316,8 @@ enum Range {
 
 /// One range of bytes (RFC 9110 §14); several, and what makes no sense, give the whole.
 fn wanted_range(ask: &Ask, tag: &str, modified: u64, size: u64) -> Range {
-    let Some(spec) = ask.range.as_deref().and_then(|range| range.trim().strip_prefix("bytes=")) else {
+    let Some(spec) = ask.range.as_deref().and_then(|range| range.trim().strip_prefix("bytes="))
+    else {
         return Range::Whole;
     };
     if let Some(condition) = &ask.if_range {
@@ -337,10 +344,18 @@ fn wanted_range(ask: &Ask, tag: &str, modified: u64, size: u64) -> Range {
             }
         }
         (Some(first), None) if last.is_empty() => {
-            if first < size { Range::Part(first, size - 1) } else { Range::Unsatisfiable }
+            if first < size {
+                Range::Part(first, size - 1)
+            } else {
+                Range::Unsatisfiable
+            }
         }
         (Some(first), Some(last)) if first <= last => {
-            if first < size { Range::Part(first, last.min(size - 1)) } else { Range::Unsatisfiable }
+            if first < size {
+                Range::Part(first, last.min(size - 1))
+            } else {
+                Range::Unsatisfiable
+            }
         }
         _ => Range::Whole,
     }

@@ -11,7 +11,8 @@ const DIGITS: &[u8; 62] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ
 pub fn short_hash(text: &str) -> String {
     let text = if text.is_empty() { "empty" } else { text };
     let hex = format!("{:032x}", u128::from_be_bytes(Md5::digest(text.as_bytes()).into()));
-    let hash = hex.bytes().fold(0_i32, |hash, byte| hash.wrapping_mul(31).wrapping_add(i32::from(byte)));
+    let hash =
+        hex.bytes().fold(0_i32, |hash, byte| hash.wrapping_mul(31).wrapping_add(i32::from(byte)));
     let folded = (((hash as u32) >> 1) & 0x4000_0000) | ((hash as u32) & 0xBFFF_FFFF);
     // As a signed number, and then made positive.
     let mut number = folded & 0x7FFF_FFFF;
@@ -29,7 +30,11 @@ pub fn short_hash(text: &str) -> String {
     }
     let (letters, numbers): (String, String) =
         digits.into_iter().fold(Default::default(), |(mut letters, mut numbers), digit| {
-            if digit.is_ascii_digit() { numbers.push(digit) } else { letters.push(digit) }
+            if digit.is_ascii_digit() {
+                numbers.push(digit)
+            } else {
+                letters.push(digit)
+            }
             (letters, numbers)
         });
     let mut name = letters + &numbers;

@@ -66,8 +66,8 @@ impl Site {
     /// # Errors
     /// It is not what the publisher writes.
     pub fn new(bytes: &[u8], spa: Option<String>) -> Result<Self, String> {
-        let release: Release =
-            serde_json::from_slice(bytes).map_err(|error| format!("the release is damaged: {error}"))?;
+        let release: Release = serde_json::from_slice(bytes)
+            .map_err(|error| format!("the release is damaged: {error}"))?;
         let names =
             release.files.iter().map(|(path, file)| (file.name.clone(), path.clone())).collect();
         let spa = spa.map(|path| path.trim_start_matches('/').to_owned());

@@ -2,6 +2,5 @@
 
 pub use crate::bindings::guesthouse::kv::store::{
     Bucket, Condition, DeleteOperation, Entry, Error, Expiry, Info, ListOptions, Operation, Page,
-    PutOperation, PutOptions, Streamed,
-    open,
+    PutOperation, PutOptions, Streamed, open,
 };

@@ -6,7 +6,7 @@
 
 use super::format::{ChunkId, Place, Record, chunk_key};
 use super::writer::Writer;
-use super::{CHUNKS, Inner, LOOSE, hold, Held, later, too_large};
+use super::{CHUNKS, Held, Inner, LOOSE, hold, later, too_large};
 use crate::storage::{Entry, StoreError, ValueStream};
 use bytes::{Bytes, BytesMut};
 use futures::stream::{BoxStream, StreamExt};
@@ -62,7 +62,9 @@ impl Drop for Chunks {
         if !self.kept
             && let Err(error) = self.inner.remove_chunks(&self.id)
         {
-            tracing::warn!("an abandoned upload could not be removed and goes at the next start: {error}");
+            tracing::warn!(
+                "an abandoned upload could not be removed and goes at the next start: {error}"
+            );
         }
     }
 }
@@ -158,7 +160,9 @@ impl Inner {
         }
         match self.db.get_pinned_cf_opt(self.family(CHUNKS)?, chunk_key(id, index), &options) {
             Ok(Some(bytes)) => Ok(Some(Bytes::copy_from_slice(&bytes))),
-            Ok(None) => Err(StoreError::Unavailable("a chunk of a large value is missing".to_owned())),
+            Ok(None) => {
+                Err(StoreError::Unavailable("a chunk of a large value is missing".to_owned()))
+            }
             Err(error) if !from_disk && error.kind() == ErrorKind::Incomplete => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -261,9 +265,11 @@ pub(super) fn open(
         let guard = Guard { id, inner: inner.clone(), writer: writer.clone() };
         // Between the look and the guard the value may have been replaced and its chunks removed. If the
         // entry still names them now, whoever replaces it from here on will see the guard.
-        let still = inner.look(key, true, |record: Record<'_>| {
-            matches!(record.value, Place::Chunks { id: now, .. } if now == id)
-        });
+        let still = inner.look(
+            key,
+            true,
+            |record: Record<'_>| matches!(record.value, Place::Chunks { id: now, .. } if now == id),
+        );
         if !matches!(still, Some(Ok(Some(true)))) {
             continue;
         }
@@ -299,13 +305,19 @@ impl Cursor {
             Some(chunk) => chunk,
             None => {
                 let inner = self.guard.inner.clone();
-                later(move || inner.read_chunk(&id, index, true)).resolve().await?.unwrap_or_default()
+                later(move || inner.read_chunk(&id, index, true))
+                    .resolve()
+                    .await?
+                    .unwrap_or_default()
             }
         };
         let piece = chunk.slice(self.skip.min(chunk.len())..);
-        let piece = piece.slice(..piece.len().min(usize::try_from(self.left).unwrap_or(usize::MAX)));
+        let piece =
+            piece.slice(..piece.len().min(usize::try_from(self.left).unwrap_or(usize::MAX)));
         if piece.is_empty() {
-            return Err(StoreError::Unavailable("a large value is shorter than it says".to_owned()));
+            return Err(StoreError::Unavailable(
+                "a large value is shorter than it says".to_owned(),
+            ));
         }
         self.left -= piece.len() as u64;
         self.skip = 0;

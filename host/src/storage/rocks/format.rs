@@ -139,7 +139,8 @@ mod tests {
         ) {
             for value in [Place::Inline(value.as_slice()), Place::Chunks { id, size }] {
                 let record = Record { version, expires_at, metadata: &metadata, value };
-                prop_assert_eq!(Record::parse(&record.encode()).unwrap(), record);
+                let bytes = record.encode();
+                prop_assert_eq!(Record::parse(&bytes).unwrap(), record);
             }
         }
 

@@ -23,8 +23,8 @@ use format::{ChunkId, Place, Record, entry_key};
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, StreamExt};
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, ErrorKind,
-    Options, ReadOptions, ReadTier,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
+    ErrorKind, Options, ReadOptions, ReadTier,
 };
 use std::collections::HashSet;
 use std::path::Path;
@@ -124,15 +124,17 @@ fn open(path: &Path, block_cache: u64, clock: &Clock) -> Result<DB, rocksdb::Err
         options.set_write_buffer_size(32 << 20);
         if name == ENTRIES {
             let clock = clock.clone();
-            options.set_compaction_filter("expired", move |_, _, value| match Record::parse(value) {
-                // A large value goes with its chunks, by way of the list of expiries.
-                Ok(record)
-                    if record.is_expired(clock())
-                        && matches!(record.value, Place::Inline(_)) =>
-                {
-                    rocksdb::CompactionDecision::Remove
+            options.set_compaction_filter("expired", move |_, _, value| {
+                match Record::parse(value) {
+                    // A large value goes with its chunks, by way of the list of expiries.
+                    Ok(record)
+                        if record.is_expired(clock())
+                            && matches!(record.value, Place::Inline(_)) =>
+                    {
+                        rocksdb::CompactionDecision::Remove
+                    }
+                    _ => rocksdb::CompactionDecision::Keep,
                 }
-                _ => rocksdb::CompactionDecision::Keep,
             });
         }
         ColumnFamilyDescriptor::new(name, options)
@@ -226,7 +228,8 @@ impl Inner {
             .cursor
             .as_deref()
             .map(|cursor| {
-                let invalid = || StoreError::Invalid("the cursor is not one of this store".to_owned());
+                let invalid =
+                    || StoreError::Invalid("the cursor is not one of this store".to_owned());
                 let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| invalid())?;
                 String::from_utf8(bytes).map_err(|_| invalid())
             })
@@ -424,7 +427,9 @@ fn check_key(limits: &Limits, key: &str) -> Result<(), StoreError> {
 fn check_options(inner: &Inner, options: &PutOptions) -> Result<(), StoreError> {
     let (length, most) = (options.metadata.len(), inner.limits.metadata);
     if length > most {
-        return Err(StoreError::TooLarge(format!("metadata has at most {most} bytes, not {length}")));
+        return Err(StoreError::TooLarge(format!(
+            "metadata has at most {most} bytes, not {length}"
+        )));
     }
     expires_at(inner, options).map(drop)
 }
@@ -432,7 +437,9 @@ fn check_options(inner: &Inner, options: &PutOptions) -> Result<(), StoreError> 
 fn expires_at(inner: &Inner, options: &PutOptions) -> Result<u64, StoreError> {
     match options.expires {
         super::Expiry::Never => Ok(0),
-        super::Expiry::Ttl(0) => Err(StoreError::Invalid("a TTL is at least one second".to_owned())),
+        super::Expiry::Ttl(0) => {
+            Err(StoreError::Invalid("a TTL is at least one second".to_owned()))
+        }
         super::Expiry::Ttl(seconds) => {
             Ok(inner.now().saturating_add(seconds.saturating_mul(1000)).max(1))
         }

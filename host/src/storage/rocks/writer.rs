@@ -68,10 +68,9 @@ impl Writer {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let (late, late_receiver) = mpsc::unbounded_channel();
         let version = match inner.db.get_cf(inner.family(META)?, VERSION)? {
-            Some(bytes) => bytes
-                .try_into()
-                .map(u64::from_le_bytes)
-                .map_err(|_| StoreError::Unavailable("the version counter is damaged".to_owned()))?,
+            Some(bytes) => bytes.try_into().map(u64::from_le_bytes).map_err(|_| {
+                StoreError::Unavailable("the version counter is damaged".to_owned())
+            })?,
             None => 0,
         };
         let mut options = WriteOptions::default();
@@ -356,8 +355,10 @@ impl State {
         let now = self.inner.now();
         let mut due = Vec::new();
         {
-            let mut cursor =
-                self.inner.db.raw_iterator_cf_opt(self.inner.family(EXPIRY)?, ReadOptions::default());
+            let mut cursor = self
+                .inner
+                .db
+                .raw_iterator_cf_opt(self.inner.family(EXPIRY)?, ReadOptions::default());
             cursor.seek_to_first();
             while let Some((at, key)) = cursor.item() {
                 let time = at.first_chunk::<8>().map_or(0, |time| u64::from_be_bytes(*time));
@@ -391,7 +392,8 @@ fn sum(known: Option<&Known>, delta: i64) -> Result<i64, StoreError> {
         Some(Known { number: Some(bytes), .. }) => i64::from_le_bytes(*bytes),
         Some(_) => {
             return Err(StoreError::Invalid(
-                "the value is not a number of eight bytes, so nothing can be added to it".to_owned(),
+                "the value is not a number of eight bytes, so nothing can be added to it"
+                    .to_owned(),
             ));
         }
     };

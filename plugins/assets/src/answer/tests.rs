@@ -47,13 +47,23 @@ fn the_endpoints_have_their_exact_bodies_and_types() {
     let site = site();
     let hash = site.hash.clone();
     for (path, kind, body) in [
-        ("/swVersion.mjs", "application/javascript", format!("export const swVersion = \"{hash}\" ;")),
-        ("/@/lib/swVersion.mjs", "application/javascript", format!("export const swVersion = \"{hash}\" ;")),
+        (
+            "/swVersion.mjs",
+            "application/javascript",
+            format!("export const swVersion = \"{hash}\" ;"),
+        ),
+        (
+            "/@/lib/swVersion.mjs",
+            "application/javascript",
+            format!("export const swVersion = \"{hash}\" ;"),
+        ),
         ("/swVersion.json", "application/json", format!("{{\"swVersion\":\"{hash}\"}}")),
         (
             "/sw-config.json",
             "application/json",
-            format!("{{\"killSwitch\":false,\"version\":\"v16\",\"swVersion\":\"{hash}\",\"valid\":3600005}}"),
+            format!(
+                "{{\"killSwitch\":false,\"version\":\"v16\",\"swVersion\":\"{hash}\",\"valid\":3600005}}"
+            ),
         ),
         ("/ASSET_MANIFEST", "application/json", site.manifest.clone()),
     ] {
@@ -87,7 +97,14 @@ fn directories_have_an_index_and_paths_are_decoded_once() {
     for path in ["/", "/docs/", "/docs", "/a%20b.txt", "/100%25.txt", "/100%.txt"] {
         assert_eq!(status(path), 200, "{path}");
     }
-    for path in ["/constructor", "/toString", "/a%2520b.txt", "/../index.html", "/docs/%2e%2e/app.mjs", "/nope"] {
+    for path in [
+        "/constructor",
+        "/toString",
+        "/a%2520b.txt",
+        "/../index.html",
+        "/docs/%2e%2e/app.mjs",
+        "/nope",
+    ] {
         assert_eq!(status(path), 404, "{path}");
     }
 }
