@@ -135,7 +135,7 @@ fn delete(key: String) -> Operation {
 }
 
 macro_rules! store_and_batch {
-    ($draft:ident, $cursor:ty, $page:ident, $many:expr) => {
+    ($draft:ident, $cursor:ty, $page:ident, $many:ty, $to_many:expr) => {
         impl $draft::store::Host for KvView<'_> {
             async fn open(
                 &mut self,
@@ -214,11 +214,11 @@ macro_rules! store_and_batch {
                 &mut self,
                 bucket: Resource<Namespace>,
                 keys: Vec<String>,
-            ) -> Result<std::result::Result<Vec<Many<$cursor>>, $draft::store::Error>> {
+            ) -> Result<std::result::Result<Vec<$many>, $draft::store::Error>> {
                 let name = self.name(&bucket)?;
                 let found = Operations(self.store).read_many(&name, keys).await;
                 Ok(found
-                    .map(|found| found.into_iter().map($many).collect())
+                    .map(|found| found.into_iter().map($to_many).collect())
                     .map_err($draft::store::Error::Other))
             }
 
@@ -257,21 +257,6 @@ macro_rules! store_and_batch {
     };
 }
 
-/// What `get-many` gives for a key: the drafts, told apart by their cursors, differ in where the option is.
-trait Draft {
-    type Many;
-}
-
-impl Draft for u64 {
-    type Many = Option<(String, Vec<u8>)>;
-}
-
-impl Draft for String {
-    type Many = (String, Option<Vec<u8>>);
-}
-
-type Many<C> = <C as Draft>::Many;
-
 async fn numbered(
     operations: Operations<'_>,
     name: &Arc<str>,
@@ -289,8 +274,10 @@ async fn textual(
     Ok((page.keys.into_iter().map(|(key, _)| key).collect(), page.cursor))
 }
 
-store_and_batch!(draft, u64, numbered, |(key, value)| value.map(|value| (key, value)));
-store_and_batch!(draft2, String, textual, |pair| pair);
+// What `get-many` gives for a key: the drafts differ in where the option is.
+store_and_batch!(draft, u64, numbered, Option<(String, Vec<u8>)>, |(key, value)| value
+    .map(|value| (key, value)));
+store_and_batch!(draft2, String, textual, (String, Option<Vec<u8>>), |pair| pair);
 
 impl draft::atomics::Host for KvView<'_> {
     async fn increment(

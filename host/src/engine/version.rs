@@ -95,7 +95,9 @@ impl IdleCount {
 }
 
 /// Where the answer goes, once.
-pub(super) struct Answer(Mutex<Option<oneshot::Sender<Result<http::Response<WasiBody>, Failure>>>>);
+pub(super) struct Answer(Mutex<Option<AnswerSender>>);
+
+type AnswerSender = oneshot::Sender<Result<http::Response<WasiBody>, Failure>>;
 
 impl Answer {
     pub(super) fn give(&self, answer: Result<http::Response<WasiBody>, Failure>) {
