@@ -3,8 +3,10 @@
 use crate::build::{build, guesthouse};
 use crate::{Workspace, must};
 use anyhow::{Context, Result, bail};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::Stdio;
+use std::time::Duration;
 
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     build(workspace)?;
@@ -17,7 +19,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
         .arg(workspace.house().join("config/guesthouse.toml"))
         .arg("--data")
         .arg(&data)
-        .args(arguments)
+        .args(arguments.strip_prefix(&["--".to_owned()]).unwrap_or(arguments))
         .stdout(Stdio::piped())
         .spawn()
         .context("the house could not be started")?;
@@ -43,6 +45,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
             _ = house.wait();
             return Err(error);
         }
+        wait_until_served(listen)?;
         println!();
         println!("  the site      {listen}/");
         println!("  what to try   curl -i {listen}/swVersion.json");
@@ -61,4 +64,21 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
         bail!("the house ended with {status}");
     }
     Ok(())
+}
+
+/// At the first start the component is compiled while the house is open already, and the site answers 503
+/// meanwhile: who is told to look at it should see it.
+fn wait_until_served(listen: &str) -> Result<()> {
+    let address = listen.trim_start_matches("http://");
+    for _ in 0..600 {
+        let mut stream = TcpStream::connect(address)?;
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+        let mut status = [0; 12];
+        stream.read_exact(&mut status)?;
+        if !status.ends_with(b"503") {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    bail!("the site is not served after a minute; the lines above say why")
 }
