@@ -192,7 +192,9 @@ impl HttpBody for Copying {
                     if (this.copy.len() + data.len()) as u64 <= this.recorder.cache.max_entry =>
                 {
                     this.copy.extend_from_slice(data);
-                    if this.body.is_end_stream() {
+                    // Whoever sends a body of a known length asks for no more than that.
+                    let size = this.copy.len() as u64;
+                    if this.declared == Some(size) || this.body.is_end_stream() {
                         this.finish();
                     }
                 }

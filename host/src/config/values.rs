@@ -5,6 +5,11 @@ use std::time::Duration;
 /// Bytes: `64MiB`, `10MB`, `512 B`.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let (number, unit) = split(text);
+    let not_a_size =
+        || format!("`{text}` is not a size: write a whole number and a unit, as \"64MiB\"");
+    if unit.starts_with(['.', ',']) {
+        return Err(not_a_size());
+    }
     let factor: u64 = match unit {
         "B" | "" => 1,
         "kB" | "KB" => 1000,
@@ -19,9 +24,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
             ));
         }
     };
-    let number: u64 = number.parse().map_err(|_| {
-        format!("`{text}` is not a size: write a whole number and a unit, as \"64MiB\"")
-    })?;
+    let number: u64 = number.parse().map_err(|_| not_a_size())?;
     number.checked_mul(factor).ok_or_else(|| format!("`{text}` is more than there are bytes"))
 }
 

@@ -79,14 +79,18 @@ impl House {
         let is_head = request.method() == http::Method::HEAD;
         let (plugin, mut response) = self.answer(request).await;
         response.headers_mut().insert(X_REQUEST_ID, id);
+        let declared = declared_length(response.headers());
+        let bodyless = matches!(response.status().as_u16(), 100..=199 | 204 | 304);
         let line = entry.map(|mut entry| {
             entry.status = response.status().as_u16();
             entry.plugin = plugin;
             Box::new(Line { entry: Some(entry), began, house: self.clone() })
         });
         response.map(|body| {
-            let bodyless = is_head || body.is_end_stream();
-            Logged { body, line, ended: bodyless }
+            let known = declared.or(body.size_hint().exact());
+            let left = if is_head || bodyless { Some(0) } else { known };
+            let ended = left == Some(0) || body.is_end_stream();
+            Logged { body, line, left, ended }
         })
     }
 
@@ -209,6 +213,8 @@ struct Line {
 pub(super) struct Logged {
     body: Body,
     line: Option<Box<Line>>,
+    /// Bytes still to come, when their number is known: whoever sends them asks for no more.
+    left: Option<u64>,
     ended: bool,
 }
 
@@ -239,7 +245,10 @@ impl HttpBody for Logged {
                 {
                     entry.bytes = entry.bytes.saturating_add(data.len() as u64);
                 }
-                if self.body.is_end_stream() {
+                if let Some(data) = frame.data_ref() {
+                    self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+                }
+                if self.left == Some(0) || self.body.is_end_stream() {
                     self.ended = true;
                 }
             }

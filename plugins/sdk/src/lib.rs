@@ -2,7 +2,7 @@
 //!
 //! A plugin is a type that answers requests and one line that exports it:
 //!
-//! ```ignore
+//! ```no_run
 //! use guesthouse_sdk::{Handler, Request, Response};
 //!
 //! struct Hello;
@@ -14,6 +14,7 @@
 //! }
 //!
 //! guesthouse_sdk::export!(Hello);
+//! # fn main() {}
 //! ```
 //!
 //! The style is synchronous, as wasi:http 0.2 is: a call that waits lets other instances work. Bodies

@@ -44,9 +44,11 @@ pub(super) enum Step {
     Check { key: Vec<u8>, condition: Condition },
 }
 
+type Done = oneshot::Sender<Result<Vec<Effect>, StoreError>>;
+
 struct Request {
     steps: Vec<Step>,
-    done: oneshot::Sender<Result<Vec<Effect>, StoreError>>,
+    done: Done,
     _bytes: Option<tokio::sync::OwnedSemaphorePermit>,
 }
 
@@ -143,7 +145,7 @@ struct Group {
     overlay: HashMap<Vec<u8>, Option<Known>>,
     /// Chunks that no entry will name after this batch.
     freed: Vec<ChunkId>,
-    answers: Vec<(oneshot::Sender<Result<Vec<Effect>, StoreError>>, Vec<Effect>, Vec<Value>)>,
+    answers: Vec<(Done, Vec<Effect>, Vec<Value>)>,
 }
 
 impl State {
