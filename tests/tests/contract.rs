@@ -1,6 +1,6 @@
 //! The contract: what was released stays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use wit_parser::{Function, Handle, Resolve, Type, TypeDefKind, WorldItem};
 
@@ -120,12 +120,21 @@ fn definition(resolve: &Resolve, kind: &TypeDefKind) -> String {
 }
 
 /// What a component built against `old` would miss or find changed in `new`. A function or type that is
-/// new hurts nobody; a case or field that is new changes the shape of values, and does.
+/// new hurts nobody; a case or field that is new changes the shape of values, and does. So does an export
+/// that an existing world asks for anew: components that were built before do not have it.
 fn breaks(old: &Shapes, new: &Shapes) -> Vec<String> {
-    old.iter()
+    let changed = old
+        .iter()
         .filter(|(name, shape)| new.get(*name) != Some(*shape))
-        .map(|(name, shape)| format!("{name}: was {shape}, is {:?}", new.get(name)))
-        .collect()
+        .map(|(name, shape)| format!("{name}: was {shape}, is {:?}", new.get(name)));
+    let world = |name: &str| name.split(' ').next().unwrap().to_owned();
+    let worlds: BTreeSet<String> = old.keys().map(|name| world(name)).collect();
+    let demanded = new
+        .keys()
+        .filter(|name| name.split(' ').nth(1) == Some("export") && worlds.contains(&world(name)))
+        .filter(|name| !old.contains_key(*name))
+        .map(|name| format!("{name}: is asked for, and was not"));
+    changed.chain(demanded).collect()
 }
 
 #[test]
@@ -157,4 +166,40 @@ fn a_change_that_breaks_is_noticed_and_an_addition_is_not() {
         std::fs::write(&file, text.replace(from, to)).unwrap();
         assert_eq!(!breaks(&old, &shapes(changed.path())).is_empty(), breaking, "{from} → {to}");
     }
+}
+
+#[test]
+fn an_export_that_a_world_asks_for_anew_is_noticed() {
+    let changed = released();
+    let file = changed.path().join("plugin.wit");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let world = "world http-plugin {";
+    assert!(text.contains(world));
+    let more = format!("{world}\n    export greet: func() -> string;");
+    std::fs::write(&file, text.replace(world, &more)).unwrap();
+    let broken = breaks(&shapes(released().path()), &shapes(changed.path()));
+    assert!(broken.iter().any(|line| line.contains("greet")), "{broken:?}");
+}
+
+#[test]
+fn what_is_vendored_is_what_the_readme_of_the_contract_lists() {
+    let readme = std::fs::read_to_string(wit().join("README.md")).unwrap();
+    let listed: BTreeSet<String> = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .map(str::to_owned)
+        .collect();
+    let mut resolve = Resolve::default();
+    resolve.push_path(wit()).unwrap();
+    let mut vendored = BTreeSet::new();
+    for entry in std::fs::read_dir(wit().join("deps")).unwrap() {
+        let folder = entry.unwrap().file_name().into_string().unwrap();
+        let (name, version) = folder.split_once("-0.").expect("a folder is called NAME-VERSION");
+        vendored.insert(format!("{}@0.{version}", name.replacen('-', ":", 1)));
+    }
+    assert_eq!(vendored, listed, "folders of wit/deps, and the table of wit/README.md");
+    // And each folder holds what it is called: all of it is parsed as one contract.
+    let parsed: BTreeSet<String> =
+        resolve.packages.iter().map(|(_, package)| package.name.to_string()).collect();
+    assert!(parsed.is_superset(&vendored), "{:?}", vendored.difference(&parsed));
 }

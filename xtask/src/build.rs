@@ -47,7 +47,7 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
 }
 
 /// The plugins of the workspace: every member under plugins/ that makes a component.
-fn plugins(workspace: &Workspace) -> Result<Vec<String>> {
+pub(crate) fn plugins(workspace: &Workspace) -> Result<Vec<String>> {
     let output =
         workspace.cargo().args(["metadata", "--no-deps", "--format-version=1"]).output()?;
     let metadata: serde_json::Value =

@@ -3,8 +3,10 @@
 //! Owns the two commands of the README. It installs what a fresh machine lacks, or says which one command
 //! would; it compiles heavy dependencies once for running and testing; it never hides what it runs.
 
+mod advisories;
 mod build;
 mod check;
+mod policy;
 mod prerequisites;
 mod run;
 mod test;
@@ -20,8 +22,10 @@ cargo xtask COMMAND
   run     build everything, publish the sample site, start the house
   test    run every test: unit, component, end-to-end [FILTER]
   build   build target/house: the binary, its plugins, its configuration
-  check   formatting, lints, licences, the contract
+  check   formatting, lints, licences, advisories, sizes of files
   clean   remove what run and build leave; --all: everything that was compiled
+
+  advisories FOLDER   renew xtask/advisories.json from a clone of RustSec's advisory-db
 ";
 
 /// Where things are.
@@ -89,6 +93,7 @@ fn main() -> ExitCode {
             Some("run") => run::run(&workspace, rest),
             Some("test") => test::test(&workspace, rest),
             Some("check") => check::check(&workspace),
+            Some("advisories") => advisories::renew(&workspace, rest),
             Some("clean") => clean(&workspace, rest.iter().any(|argument| argument == "--all")),
             Some(other) if !matches!(other, "help" | "--help" | "-h") => {
                 bail!("there is no command `{other}`\n\n{HELP}")

@@ -5,7 +5,7 @@
 
 use crate::{Workspace, must};
 use anyhow::{Result, bail};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// A package that something needs, by the name that each package manager has for it.
@@ -124,26 +124,61 @@ fn has_program(name: &str) -> bool {
     std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
 }
 
-/// Where libclang is on the systems that we know.
+/// Whether bindgen would find libclang, and libclang the headers that it brings itself. Either can be there
+/// without the other, and then RocksDB's bindings fail after minutes of compiling.
 fn has_libclang() -> bool {
     if std::env::var_os("LIBCLANG_PATH").is_some() {
         return true;
     }
-    let is_libclang = |folder: &Path| {
-        std::fs::read_dir(folder).is_ok_and(|entries| {
-            entries.flatten().any(|entry| {
-                let name = entry.file_name();
-                let name = name.to_string_lossy();
-                name == "libclang.so"
-                    || name.starts_with("libclang.so.")
-                    || name.starts_with("libclang-")
-            })
-        })
-    };
-    let llvm = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
-    let llvm = llvm.filter(|entry| entry.file_name().to_string_lossy().starts_with("llvm"));
-    llvm.map(|entry| entry.path().join("lib")).any(|folder| is_libclang(&folder))
-        || ["/usr/lib64", "/usr/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"]
-            .iter()
-            .any(|folder| is_libclang(Path::new(folder)))
+    let mut folders: Vec<PathBuf> = entries("/usr/lib")
+        .filter(|path| is_called(path, "llvm"))
+        .map(|path| path.join("lib"))
+        .collect();
+    for folder in
+        ["/usr/lib64", "/usr/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"]
+    {
+        folders.push(folder.into());
+    }
+    let has_library = folders
+        .iter()
+        .flat_map(entries)
+        .any(|path| path.file_name().is_some_and(|name| is_libclang(&name.to_string_lossy())));
+    let has_headers = folders
+        .iter()
+        .flat_map(|folder| entries(folder.join("clang")))
+        .any(|version| version.join("include/stddef.h").is_file());
+    has_library && has_headers
+}
+
+/// As bindgen looks for it: `libclang.so`, `libclang-14.so`, `libclang.so.14`. `libclang-cpp.so` is another
+/// library.
+fn is_libclang(file: &str) -> bool {
+    file.strip_prefix("libclang").is_some_and(|rest| {
+        rest.starts_with(".so") || (rest.starts_with('-') && rest.contains(".so"))
+    }) && !file.starts_with("libclang-cpp")
+}
+
+fn is_called(path: &Path, beginning: &str) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(beginning))
+}
+
+/// What a folder has; nothing where there is no such folder.
+fn entries(folder: impl AsRef<Path>) -> impl Iterator<Item = PathBuf> {
+    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libclang_is_told_from_its_neighbours() {
+        for libclang in ["libclang.so", "libclang-14.so", "libclang.so.14", "libclang-14.so.14.0.6"]
+        {
+            assert!(is_libclang(libclang), "{libclang}");
+        }
+        for other in ["libclang-cpp.so.14", "libclangAST.a", "libc.so", "libclang.a"] {
+            assert!(!is_libclang(other), "{other}");
+        }
+    }
 }
