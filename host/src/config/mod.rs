@@ -7,6 +7,7 @@
 
 mod diagnostics;
 mod load;
+mod plugin;
 mod reader;
 pub(crate) mod route;
 pub mod secrets;

@@ -1,0 +1,153 @@
+//! Every line that can be wrong, and what is said of it.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use super::*;
+
+fn errors(text: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.wasm"), "").unwrap();
+    match Config::parse(text, &folder.path().join("guesthouse.toml")) {
+        Ok(_) => panic!("accepted: {text}"),
+        Err(errors) => errors.to_string(),
+    }
+}
+
+fn accepted(text: &str) -> Config {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.wasm"), "").unwrap();
+    Config::parse(text, &folder.path().join("guesthouse.toml")).unwrap_or_else(|e| panic!("{e}"))
+}
+
+const PLUGIN: &str = "[plugins.a]\ncomponent = \"a.wasm\"\n";
+
+#[test]
+fn an_empty_file_has_the_defaults() {
+    let config = accepted("");
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:8787");
+    assert!(config.plugins.is_empty());
+}
+
+#[test]
+fn a_plugin_is_read_whole() {
+    let config = accepted(
+        "[plugins.a]\ncomponent = \"a.wasm\"\nroutes = [\"/*\", \"GET /x\"]\nkv = [\"assets\"]\n\
+         cache = true\nsecrets = [\"KEY\"]\nconfig = { base = \"b\" }\n\
+         instances = { reuse = 1000, concurrent = 2, idle = \"5s\" }\n\
+         limits = { memory = \"64MiB\", cpu = \"200ms\", wall = \"120s\", body = \"10MiB\", \
+         headers = 4096, concurrency = 4, queue = 0 }\n",
+    );
+    let plugin = config.plugins.get("a").unwrap();
+    assert_eq!(plugin.routes.len(), 2);
+    assert_eq!(plugin.limits.memory, 64 << 20);
+    assert_eq!(plugin.limits.queue, 0);
+    assert_eq!(plugin.instances.reuse, 1000);
+    assert_eq!(plugin.config.get("base").map(String::as_str), Some("b"));
+}
+
+#[test]
+fn every_wrong_line_says_where_and_what_to_do() {
+    let p = |line: &str| format!("{PLUGIN}{line}\n");
+    for (text, expected) in [
+        (
+            "[server]\nlistn = \"x\"\n".into(),
+            "guesthouse.toml:2:1: There is no `listn` in [server]. Did you mean `listen`?",
+        ),
+        ("[sever]\n".into(), "Did you mean `server`?"),
+        (
+            "[server]\nlisten = 8787\n".into(),
+            ":2:10: `listen` in [server] must be a text in quotes, not a number.",
+        ),
+        ("[server]\nlisten = \"localhost\"\n".into(), "write IP and port"),
+        ("[server]\nadmin = \"1.2.3.4\"\n".into(), "write IP and port"),
+        ("[server]\nthreads = 0\n".into(), "from 1 to 256"),
+        ("[server]\ndrain = 30\n".into(), "as \"30s\""),
+        ("[server]\ndrain = \"30\"\n".into(), "has no unit"),
+        ("[server]\nheader_timeout = \"1ms\"\n".into(), "must be from 100ms"),
+        ("[server]\nidle_timeout = \"x\"\n".into(), "is not a duration"),
+        ("[server]\nmax_head = \"1KiB\"\n".into(), "from 8192 to 1048576 bytes"),
+        ("[server]\nmax_headers = 2000\n".into(), "from 8 to 1000"),
+        ("[server]\nmax_connections = -1\n".into(), "from 1 to 1000000"),
+        ("[server]\naccess_log = \"yes\"\n".into(), "true or false"),
+        ("[storage]\nengine = \"nats\"\n".into(), "no NATS storage yet"),
+        ("[storage]\nengine = \"sled\"\n".into(), "use \"rocksdb\""),
+        ("[storage]\ndurability = \"fsnc\"\n".into(), "Did you mean `fsync`?"),
+        ("[storage]\nmax_value = \"2GiB\"\n".into(), "bytes"),
+        ("[storage]\nmax_list = 1001\n".into(), "from 1 to 1000"),
+        ("[storage]\nblock_cache = \"1MB\"\n".into(), "from 1048576"),
+        ("[engine]\nmax_instances = 100000\n".into(), "from 1 to 4000"),
+        ("[engine]\npooling = true\n".into(), "must be a text"),
+        ("[engine]\npooling = \"of\"\n".into(), "Did you mean `off`?"),
+        ("[engine]\nslow_threads = 1000\n".into(), "from 1 to 256"),
+        ("[cache]\nmax_bytes = \"64 Mib\"\n".into(), "not a unit of size"),
+        ("[cache]\nmax_entry = []\n".into(), "not a list"),
+        ("[turn]\n".into(), "no TURN relay yet"),
+        ("plugins = 3\n".into(), "must be a table"),
+        ("[plugins]\na = 3\n".into(), "must be a table"),
+        ("[plugins.A]\ncomponent = \"a.wasm\"\n".into(), "not a name for a plugin"),
+        ("[plugins.a]\n".into(), "needs `component"),
+        ("[plugins.a]\ncomponent = \"b.wasm\"\n".into(), "there is no component /"),
+        (p("routs = []"), "Did you mean `routes`?"),
+        (p("routes = \"/*\""), "a list of texts"),
+        (p("routes = [\"x\"]"), "must begin with `/`"),
+        (p("routes = [\"/a\", \"/a\"]"), "plugin `a`'s already"),
+        (p("kv = [\"A b\"]"), "not a name for a namespace"),
+        (p("secrets = [\"1X\"]"), "not a name for a secret"),
+        (p("auth = \"required\""), "no authentication yet"),
+        (p("rate = \"20/min\""), "no rate limits yet"),
+        (p("fetch = [\"https://x\"]"), "no outbound requests yet"),
+        (p("config = { a = 1 }"), "plugins read texts only"),
+        (p("cache = 1"), "true or false"),
+        (p("instances = { reuse = 0 }"), "from 1"),
+        (p("instances = { concurrent = 0 }"), "from 1"),
+        (p("instances = { idle = \"1ms\" }"), "must be from"),
+        (p("instances = { reuses = 1 }"), "Did you mean `reuse`?"),
+        (p("limits = { memory = \"8GiB\" }"), "bytes"),
+        (p("limits = { cpu = \"0s\" }"), "must be from"),
+        (p("limits = { wall = 1 }"), "a duration in quotes"),
+        (p("limits = { body = -1 }"), "whole number"),
+        (p("limits = { headers = 1 }"), "from 1024"),
+        (p("limits = { concurrency = 2000 }"), "from 1 to 1000"),
+        (p("limits = { queue = 1.5 }"), "whole number"),
+        (p("limits = { mem = 1 }"), "Did you mean `memory`?"),
+        ("[server\n".into(), "this is not TOML"),
+        ("[server]\ndrain = \"1s\"\ndrain = \"2s\"\n".into(), "this is not TOML"),
+    ] {
+        let shown = errors(&text);
+        assert!(shown.contains(expected), "{text}\ngave\n{shown}\nexpected {expected}");
+        assert!(shown.contains("guesthouse.toml:"), "no line in {shown}");
+    }
+}
+
+#[test]
+fn two_plugins_with_one_route_are_refused() {
+    let shown = errors(
+        "[plugins.a]\ncomponent = \"a.wasm\"\nroutes = [\"/x/{id}\"]\n[plugins.b]\n\
+         component = \"a.wasm\"\nroutes = [\"/x/{name}\"]\n",
+    );
+    assert!(shown.contains(":6:"), "{shown}");
+    assert!(shown.contains("plugin `a`'s already"), "{shown}");
+}
+
+#[test]
+fn all_problems_come_at_once_in_the_order_of_the_file() {
+    let shown = errors("[server]\nlistn = 1\ndrain = 2\n[engine]\npool = 3\n");
+    let (first, second) = (shown.find("listn").unwrap(), shown.find("`drain`").unwrap());
+    assert!(first < second && second < shown.find("`pool`").unwrap(), "{shown}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in ".*", plugin in ".*") {
+        let file = Path::new("/nowhere/guesthouse.toml");
+        for text in [text, format!("[plugins.a]\n{plugin}")] {
+            if let Err(errors) = Config::parse(&text, file) {
+                for problem in errors.problems() {
+                    if let Some(span) = &problem.span {
+                        assert!(span.start <= text.len());
+                    }
+                }
+                _ = errors.to_string();
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! From `[plugins.NAME]` to [`Plugin`].
+//!
+//! Owns the keys of a plugin's table. A key that asks for a protection which this version lacks is refused:
+//! it must not look as if it were there.
+
+use super::load::{DAY, SECOND};
+use super::reader::{Problems, Reader};
+use super::route::RoutePattern;
+use super::{Instances, Limits, Plugin};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// Where a route was written: plugin and text.
+pub(super) type Routes =
+    HashMap<(Option<http::Method>, Option<String>, Vec<super::route::Segment>), String>;
+
+/// Reads `[plugins.NAME]`.
+pub(super) fn plugin(
+    mut reader: Reader<'_>,
+    name: &str,
+    span: Range<usize>,
+    file: &Path,
+    most_instances: u32,
+    problems: &Problems,
+    routes: &mut Routes,
+) -> Plugin {
+    // A protection that this version lacks must not look as if it were there.
+    for (key, what) in [
+        ("auth", "authentication"),
+        ("rate", "rate limits"),
+        ("fetch", "outbound requests"),
+        ("rooms", "rooms"),
+    ] {
+        reader.refuse(
+            key,
+            &format!(
+                "this version has no {what} yet, and refuses rather than run without what was asked for. \
+                 Remove the line."
+            ),
+        );
+    }
+    let component = match reader.text("component") {
+        Some((text, span)) => find_component(text, span, file, problems),
+        None => {
+            problems.add(
+                span.clone(),
+                format!("[plugins.{name}] needs `component = \"plugins/{name}.wasm\"`."),
+            );
+            PathBuf::new()
+        }
+    };
+    let mut plugin = Plugin {
+        name: name.to_owned(),
+        component,
+        routes: Vec::new(),
+        kv: Vec::new(),
+        secrets: Vec::new(),
+        config: BTreeMap::new(),
+        cache: false,
+        instances: Instances::default(),
+        limits: Limits::default(),
+    };
+    for (text, span) in reader.texts("routes") {
+        match RoutePattern::parse(text) {
+            Ok(route) => {
+                let key = (route.method.clone(), route.host.clone(), route.segments.clone());
+                if let Some(other) = routes.get(&key) {
+                    problems.add(
+                        span,
+                        format!(
+                            "the route `{text}` is plugin `{other}`'s already: a request can go to one \
+                             plugin only. Remove one of the two, or make one more specific."
+                        ),
+                    );
+                } else {
+                    routes.insert(key, name.to_owned());
+                    plugin.routes.push(route);
+                }
+            }
+            Err(why) => problems.add(span, format!("{why}.")),
+        }
+    }
+    for (text, span) in reader.texts("kv") {
+        if is_name(text, 63, "-_.") {
+            plugin.kv.push(text.to_owned());
+        } else {
+            problems.add(
+                span,
+                format!(
+                    "`{text}` is not a name for a namespace: use up to 63 lower-case letters, digits, \
+                     `-`, `_` and `.`, beginning with a letter or digit."
+                ),
+            );
+        }
+    }
+    for (text, span) in reader.texts("secrets") {
+        let mut letters = text.chars();
+        if letters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+            && letters.all(|c| c.is_ascii_alphanumeric() || c == '_')
+        {
+            plugin.secrets.push(text.to_owned());
+        } else {
+            problems.add(
+                span,
+                format!(
+                    "`{text}` is not a name for a secret: write it as an environment variable."
+                ),
+            );
+        }
+    }
+    if let Some(table) = reader.table("config", &format!("[plugins.{name}.config]")) {
+        for (key, _, value) in table.any() {
+            match value.get_ref().as_str() {
+                Some(text) => {
+                    plugin.config.insert(key.to_owned(), text.to_owned());
+                }
+                None => problems.add(
+                    value.span(),
+                    format!("`{key}` in [plugins.{name}.config] must be a text: plugins read texts only."),
+                ),
+            }
+        }
+    }
+    reader.truth("cache", &mut plugin.cache);
+    if let Some(mut table) = reader.table("instances", &format!("`instances` of [plugins.{name}]"))
+    {
+        let instances = &mut plugin.instances;
+        table.number("reuse", &mut instances.reuse, 1..=1_000_000_000);
+        table.number("concurrent", &mut instances.concurrent, 1..=10_000);
+        table.duration("idle", &mut instances.idle, SECOND / 10..=DAY);
+        table.finish();
+    }
+    if let Some(mut table) = reader.table("limits", &format!("`limits` of [plugins.{name}]")) {
+        let limits = &mut plugin.limits;
+        table.size("memory", &mut limits.memory, 1 << 16..=4 << 30);
+        table.duration("cpu", &mut limits.cpu, SECOND / 1000..=DAY);
+        table.duration("wall", &mut limits.wall, SECOND / 1000..=DAY);
+        table.size("body", &mut limits.body, 0..=1 << 40);
+        table.size("headers", &mut limits.headers, 1024..=16 << 20);
+        table.number("concurrency", &mut limits.concurrency, 1..=u64::from(most_instances));
+        table.number("queue", &mut limits.queue, 0..=1_000_000);
+        table.finish();
+    }
+    reader.finish();
+    plugin
+}
+
+/// A path beside the file, or beside the file's folder: `config/guesthouse.toml` names
+/// `plugins/x.wasm` of the folder that holds both.
+fn find_component(text: &str, span: Range<usize>, file: &Path, problems: &Problems) -> PathBuf {
+    let beside = file.parent().unwrap_or(Path::new("/"));
+    let candidates = [beside.join(text), beside.parent().unwrap_or(Path::new("/")).join(text)];
+    if let Some(found) = candidates.iter().find(|path| path.is_file()) {
+        return found.clone();
+    }
+    let [first, second] = &candidates;
+    let hint = Path::new(text)
+        .file_name()
+        .map(|name| beside.join("plugins").join(name))
+        .filter(|path| path.is_file())
+        .map_or_else(
+            || "Components of this workspace are built by `cargo xtask build`.".to_owned(),
+            |path| format!("There is one at {}.", path.display()),
+        );
+    problems.add(
+        span,
+        format!("there is no component {}, nor {}. {hint}", first.display(), second.display()),
+    );
+    first.clone()
+}
+
+/// Lower-case letters and digits, and after the first character also `others`.
+pub(super) fn is_name(text: &str, longest: usize, others: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    text.len() <= longest
+        && text.chars().next().is_some_and(plain)
+        && text.chars().all(|c| plain(c) || others.contains(c))
+}
