@@ -30,7 +30,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-use writer::{Put, Step, Writer};
+use writer::{Put, Step, Thread, Writer};
 
 const ENTRIES: &str = "entries";
 const CHUNKS: &str = "chunks";
@@ -46,8 +46,10 @@ pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// The engine.
 pub struct Rocks {
-    inner: Arc<Inner>,
     writer: Writer,
+    /// Ends before `inner` goes, which closes the database unless a reader still has it.
+    _thread: Thread,
+    inner: Arc<Inner>,
 }
 
 struct Inner {
@@ -97,8 +99,8 @@ impl Rocks {
         let db = open(path, block_cache, &clock).map_err(|error| explain(path, &error))?;
         let inner = Arc::new(Inner { db, limits, clock, readers: Readers::default() });
         inner.remove_loose_chunks()?;
-        let writer = Writer::start(inner.clone(), durability)?;
-        Ok(Arc::new(Self { inner, writer }))
+        let (writer, thread) = Writer::start(inner.clone(), durability)?;
+        Ok(Arc::new(Self { writer, _thread: thread, inner }))
     }
 }
 

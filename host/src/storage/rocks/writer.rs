@@ -15,8 +15,10 @@ use bytes::Bytes;
 use rocksdb::{ReadOptions, WriteBatch, WriteOptions};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 /// Requests that may wait for the writer; beyond, callers wait for the queue.
 const QUEUE: usize = 1024;
@@ -65,8 +67,31 @@ pub(super) struct Writer {
     late: mpsc::UnboundedSender<Message>,
 }
 
+/// The writing thread, for whoever ends it.
+///
+/// The thread holds the database open. A process that exits while it closes the database tears down
+/// RocksDB's own globals under it, and aborts: so the end of the thread is waited for.
+pub(super) struct Thread {
+    closing: CancellationToken,
+    handle: Option<JoinHandle<()>>,
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.closing.cancel();
+        if let Some(handle) = self.handle.take()
+            && handle.join().is_err()
+        {
+            tracing::error!("the storage's writer panicked");
+        }
+    }
+}
+
 impl Writer {
-    pub(super) fn start(inner: Arc<Inner>, durability: Durability) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        inner: Arc<Inner>,
+        durability: Durability,
+    ) -> Result<(Self, Thread), StoreError> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let (late, late_receiver) = mpsc::unbounded_channel();
         let version = match inner.db.get_cf(inner.family(META)?, VERSION)? {
@@ -77,12 +102,17 @@ impl Writer {
         };
         let mut options = WriteOptions::default();
         options.set_sync(durability == Durability::Fsync);
+        let closing = CancellationToken::new();
         let mut state = State { inner, options, version, last_expiry: Instant::now() };
-        std::thread::Builder::new()
+        let handle = std::thread::Builder::new()
             .name("storage-writer".into())
-            .spawn(move || state.run(receiver, late_receiver))
+            .spawn({
+                let closing = closing.clone();
+                move || state.run(receiver, late_receiver, &closing)
+            })
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        Ok(Self { sender, bytes: Arc::new(Semaphore::new(WAITING_BYTES)), late })
+        let writer = Self { sender, bytes: Arc::new(Semaphore::new(WAITING_BYTES)), late };
+        Ok((writer, Thread { closing, handle: Some(handle) }))
     }
 
     pub(super) async fn submit(&self, steps: Vec<Step>) -> Result<Vec<Effect>, StoreError> {
@@ -153,8 +183,9 @@ impl State {
         &mut self,
         mut receiver: mpsc::Receiver<Message>,
         mut late: mpsc::UnboundedReceiver<Message>,
+        closing: &CancellationToken,
     ) {
-        while let Some(first) = receiver.blocking_recv() {
+        while let Some(first) = next(&mut receiver, closing) {
             let mut group = Group::default();
             self.take(&mut group, first);
             while group.answers.len() < GROUP
@@ -386,6 +417,20 @@ impl State {
         self.commit(group);
         Ok(())
     }
+}
+
+/// Waits for a message. Once the storage closes, what was sent before is still done.
+fn next(receiver: &mut mpsc::Receiver<Message>, closing: &CancellationToken) -> Option<Message> {
+    futures::executor::block_on(async {
+        tokio::select! {
+            biased;
+            message = receiver.recv() => message,
+            () = closing.cancelled() => {
+                receiver.close();
+                receiver.recv().await
+            }
+        }
+    })
 }
 
 fn sum(known: Option<&Known>, delta: i64) -> Result<i64, StoreError> {
