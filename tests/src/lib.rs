@@ -1,5 +1,7 @@
 //! The harness of the end-to-end tests: a real house on free ports, with data of its own.
 
+pub mod clients;
+
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};

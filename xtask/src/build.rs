@@ -93,7 +93,7 @@ fn lay_out(workspace: &Workspace) -> Result<()> {
 }
 
 /// Whole or not at all, and never into a file that is running.
-fn copy(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     let what = || format!("{} could not be copied to {}", from.display(), to.display());
     if let Some(folder) = to.parent() {
         std::fs::create_dir_all(folder).with_context(what)?;

@@ -6,10 +6,12 @@
 mod advisories;
 mod build;
 mod check;
+mod languages;
 mod policy;
 mod prerequisites;
 mod run;
 mod test;
+mod tools;
 
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
@@ -25,6 +27,8 @@ cargo xtask COMMAND
   check   formatting, lints, licences, advisories, sizes of files
   clean   remove what run and build leave; --all: everything that was compiled
 
+  tools   install what the tests need of others, and print the variables for a shell:
+          eval \"$(cargo xtask tools)\" && cargo test --release -p guesthouse-tests NAME
   advisories FOLDER   renew xtask/advisories.json from a clone of RustSec's advisory-db
 ";
 
@@ -93,6 +97,10 @@ fn main() -> ExitCode {
             Some("run") => run::run(&workspace, rest),
             Some("test") => test::test(&workspace, rest),
             Some("check") => check::check(&workspace),
+            Some("tools") => {
+                tools::Tools::prepare(&workspace).print(&workspace);
+                Ok(())
+            }
             Some("advisories") => advisories::renew(&workspace, rest),
             Some("clean") => clean(&workspace, rest.iter().any(|argument| argument == "--all")),
             Some(other) if !matches!(other, "help" | "--help" | "-h") => {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// A package that something needs, by the name that each package manager has for it.
-struct Package {
+pub(crate) struct Package {
     what: &'static str,
     apt: &'static str,
     dnf: &'static str,
@@ -32,6 +32,44 @@ const COMPILER: Package = Package {
     pacman: "gcc",
     is_there: || has_program("c++") || has_program("g++") || has_program("clang++"),
 };
+
+/// For clients of npm, and for components made of JavaScript.
+pub(crate) const NODE: Package = Package {
+    what: "Node.js and npm, for tests with JavaScript clients",
+    apt: "nodejs npm",
+    dnf: "nodejs npm",
+    pacman: "nodejs npm",
+    is_there: || has_program("node") && has_program("npm"),
+};
+
+/// For clients of PyPI, and for components made of Python.
+pub(crate) const PYTHON: Package = Package {
+    what: "Python 3 with venv, for tests with Python clients",
+    apt: "python3 python3-venv",
+    dnf: "python3",
+    pacman: "python",
+    is_there: || {
+        let mut python = Command::new("python3");
+        python.args(["-c", "import ensurepip, venv"]).stderr(Stdio::null());
+        python.status().is_ok_and(|status| status.success())
+    },
+};
+
+/// The browser of the tests. Ubuntu has it as a snap only, which apt can't install in a container.
+pub(crate) const CHROMIUM: Package = Package {
+    what: "Chromium, for tests in a browser",
+    apt: "chromium",
+    dnf: "chromium",
+    pacman: "chromium",
+    is_there: || chromium().is_some(),
+};
+
+/// Where a browser is, whatever this system calls it.
+pub(crate) fn chromium() -> Option<PathBuf> {
+    ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"]
+        .into_iter()
+        .find_map(find_program)
+}
 
 /// For building: the wasm target, libclang, a C++ compiler.
 pub(crate) fn for_building(workspace: &Workspace) -> Result<()> {
@@ -75,7 +113,8 @@ fn quietly(command: &mut Command, what: &str) -> Result<()> {
     Ok(())
 }
 
-fn install(packages: &[Package]) -> Result<()> {
+/// Installs what is not there, if that may be done without asking.
+pub(crate) fn install(packages: &[Package]) -> Result<()> {
     let missing: Vec<&Package> = packages.iter().filter(|package| !(package.is_there)()).collect();
     if missing.is_empty() {
         return Ok(());
@@ -87,7 +126,8 @@ fn install(packages: &[Package]) -> Result<()> {
     };
     let script = if has_program("apt-get") {
         format!(
-            "apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq {}",
+            "apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+             apt-get -o DPkg::Lock::Timeout=300 install -y -qq {}",
             names(|p| p.apt)
         )
     } else if has_program("dnf") {
@@ -120,8 +160,12 @@ fn install(packages: &[Package]) -> Result<()> {
 }
 
 fn has_program(name: &str) -> bool {
+    find_program(name).is_some()
+}
+
+fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
 /// Whether bindgen would find libclang, and libclang the headers that it brings itself. Either can be there

@@ -1,7 +1,8 @@
 //! `cargo xtask test`: every test.
 
 use crate::build::{NATIVE, build, guests};
-use crate::{Workspace, step};
+use crate::tools::Tools;
+use crate::{Workspace, languages, step};
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
@@ -41,6 +42,8 @@ impl Tally {
 pub(crate) fn test(workspace: &Workspace, filter: &[String]) -> Result<()> {
     build(workspace)?;
     guests(workspace)?;
+    let tools = Tools::prepare(workspace);
+    languages::guests(workspace, &tools)?;
     let mut tally = Tally::default();
     let mut cargo = workspace.cargo();
     cargo
@@ -52,6 +55,7 @@ pub(crate) fn test(workspace: &Workspace, filter: &[String]) -> Result<()> {
         .env("GUESTHOUSE_HOUSE", workspace.house())
         .env("GUESTHOUSE_GUESTS", workspace.guests())
         .stdout(Stdio::piped());
+    tools.tell(&mut cargo);
     let native = step("running the tests", || run(&mut cargo, &mut tally))?;
     let mut cargo = workspace.cargo();
     cargo.args(["test", "--quiet", "--package=xtask", "--"]).args(filter).stdout(Stdio::piped());
