@@ -26,3 +26,9 @@ pub struct Cas {
     /// The value at that version.
     pub value: Option<bytes::Bytes>,
 }
+
+/// Tokens of a budget that are set aside.
+pub struct Reservation {
+    /// Spends so many in place of what was reserved; taken by the first call.
+    pub settle: Option<Box<dyn FnOnce(u64) + Send>>,
+}

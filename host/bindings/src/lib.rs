@@ -17,6 +17,8 @@ mod generated {
         imports: {
             "guesthouse:kv/store.open": trappable,
             "guesthouse:secrets/store": trappable,
+            "guesthouse:identity/identity": store | trappable,
+            "guesthouse:budget/tokens": store | trappable,
             "wasi:config/store": trappable,
             default: async | trappable,
         },
@@ -25,9 +27,23 @@ mod generated {
             "wasi:io": wasmtime_wasi::p2::bindings::io,
             "guesthouse:kv/store.bucket": crate::handles::Namespace,
             "guesthouse:secrets/store.secret": crate::handles::Secret,
+            "guesthouse:budget/tokens.reservation": crate::handles::Reservation,
             "wasi:keyvalue/store@0.2.0-draft.bucket": crate::handles::Namespace,
             "wasi:keyvalue/store@0.2.0-draft2.bucket": crate::handles::Namespace,
             "wasi:keyvalue/atomics@0.2.0-draft2.cas": crate::handles::Cas,
+        },
+    });
+}
+
+/// What the host calls: the verifier of an auth plugin.
+pub mod called {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "guesthouse:plugin/called",
+        exports: { default: async },
+        require_store_data_send: true,
+        with: {
+            "guesthouse:identity/identity": crate::generated::guesthouse::identity::identity,
         },
     });
 }
