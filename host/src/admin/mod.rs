@@ -274,6 +274,7 @@ fn status(slot: &Slot) -> Value {
             "interface": version.interface(),
             "requests": version.counters.requests.load(Relaxed),
             "running": version.running(),
+            "breaker": version.breaker(),
             "failures": version.counters.failures.load(Relaxed),
             "instances_made": version.counters.instances.load(Relaxed),
             "instances_waiting": version.waiting_instances(),

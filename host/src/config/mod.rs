@@ -138,6 +138,8 @@ pub struct Plugin {
     pub instances: Instances,
     /// What a request may use up.
     pub limits: Limits,
+    /// When the plugin is left alone for a while.
+    pub breaker: Breaker,
 }
 
 /// `instances = { reuse, concurrent }`
@@ -168,6 +170,17 @@ pub struct Limits {
     pub concurrency: u32,
     /// Requests that may wait for one of those. Default 256.
     pub queue: u32,
+}
+
+/// `breaker = { … }`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Breaker {
+    /// Failures in a row after which requests are refused for a while; 0 switches it off. Default 10.
+    pub failures: u32,
+    /// How long they are refused at first. Default 1 s.
+    pub backoff: Duration,
+    /// The pause doubles with each failed try, up to this. Default 30 s.
+    pub max_backoff: Duration,
 }
 
 /// The most instances that may be configured: beyond, the address space does not suffice.
@@ -216,6 +229,12 @@ impl Default for Cache {
 impl Default for Instances {
     fn default() -> Self {
         Self { reuse: 1, concurrent: 1, idle: Duration::from_secs(10) }
+    }
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self { failures: 10, backoff: Duration::from_secs(1), max_backoff: Duration::from_secs(30) }
     }
 }
 

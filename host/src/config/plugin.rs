@@ -6,7 +6,7 @@
 use super::load::{DAY, SECOND};
 use super::reader::{Problems, Reader};
 use super::route::RoutePattern;
-use super::{Instances, Limits, Plugin};
+use super::{Breaker, Instances, Limits, Plugin};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -60,6 +60,7 @@ pub(super) fn plugin(
         cache: false,
         instances: Instances::default(),
         limits: Limits::default(),
+        breaker: Breaker::default(),
     };
     for (text, span) in reader.texts("routes") {
         match RoutePattern::parse(text) {
@@ -141,6 +142,15 @@ pub(super) fn plugin(
         table.number("concurrency", &mut limits.concurrency, 1..=u64::from(most_instances));
         table.number("queue", &mut limits.queue, 0..=1_000_000);
         table.finish();
+    }
+    if let Some(mut table) = reader.table("breaker", &format!("`breaker` of [plugins.{name}]")) {
+        let breaker = &mut plugin.breaker;
+        table.number("failures", &mut breaker.failures, 0..=1_000_000);
+        table.duration("backoff", &mut breaker.backoff, SECOND / 1000..=DAY);
+        table.duration("max_backoff", &mut breaker.max_backoff, SECOND / 1000..=DAY);
+        table.finish();
+        // Whoever raises only the first pause means at least that one.
+        breaker.max_backoff = breaker.max_backoff.max(breaker.backoff);
     }
     reader.finish();
     plugin

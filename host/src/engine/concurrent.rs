@@ -5,14 +5,16 @@
 //! depends on it.
 
 use super::admission::Permit;
+use super::breaker::Ticket;
 use super::failure::Failure;
-use super::lane::{Lane, Run, Stop};
-use super::meter::Meter;
+use super::lane::{Lane, Owner, Run, Stop};
+use super::meter::{Meter, SLICE, Verdict};
 use super::state::State;
-use super::version::Version;
+use super::version::{IdlePlace, Version};
 use crate::body::Body;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use parking_lot::Mutex;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
@@ -54,24 +56,44 @@ impl Concurrent {
         version: &Arc<Version>,
         request: http::Request<WasiBody>,
         permit: Permit,
+        ticket: Ticket,
     ) -> Result<http::Response<Body>, Failure> {
         let id = request.headers().get("x-request-id").cloned();
+        let fate = Arc::new(Fate { instance: OnceLock::new(), _permit: permit });
         let answer = if version.is_slow() {
-            self.handle_slowly(version, request).await
+            self.handle_slowly(version, fate.clone(), request).await
         } else {
             let Some(handler) = self.handler(version, Lane::here()) else {
                 return Err(Failure::Dropped);
             };
-            handler.handle((), request).await
+            handler.handle(fate.clone(), request).await
         };
         match answer {
             // The place is taken until the body has ended: the guest works until then.
-            Ok(response) => {
-                Ok(response.map(|body| Body::stream(Guarded { body, _permit: permit })))
-            }
+            Ok(response) => Ok(response.map(|body| {
+                let mut body =
+                    Guarded { body, fate, ticket: Some(ticket), version: version.clone() };
+                if body.body.is_end_stream() {
+                    body.ended(true);
+                }
+                Body::stream(body)
+            })),
             Err(error) => {
-                let failure = failure(version, &error);
-                version.report(&failure, id.as_ref());
+                let (failure, told) = match fate.instance.get() {
+                    // What ended the instance was told by the instance, once for all its requests.
+                    Some(failure) => (failure.clone(), true),
+                    None => (failure(version, &error), false),
+                };
+                if !told {
+                    version.report(&failure, id.as_ref());
+                }
+                if failure.is_own_fault() {
+                    version.note(if told {
+                        version.breaker.bad_probe(ticket)
+                    } else {
+                        version.breaker.bad(ticket)
+                    });
+                }
                 Err(failure)
             }
         }
@@ -80,6 +102,7 @@ impl Concurrent {
     async fn handle_slowly(
         &self,
         version: &Arc<Version>,
+        fate: Arc<Fate>,
         request: http::Request<WasiBody>,
     ) -> wasmtime::Result<http::Response<WasiBody>> {
         let Some(handler) = self.handler(version, Lane::Slow(0)).cloned() else {
@@ -87,7 +110,7 @@ impl Concurrent {
         };
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let work = async move {
-            _ = sender.send(handler.handle((), request).await);
+            _ = sender.send(handler.handle(fate, request).await);
         };
         let run = Run::new(Box::pin(work), Meter::new(), Arc::<Stop>::default());
         version.slow_lane().start_slow(run);
@@ -99,8 +122,11 @@ fn failure(version: &Version, error: &wasmtime::Error) -> Failure {
     if error.is::<ExpirationError>() {
         return Failure::Wall(version.plugin.limits.wall);
     }
-    if let Some(error) = error.downcast_ref::<InstantiationError<()>>() {
-        return Failure::Instance(format!("{:?}", error.error));
+    if let Some(error) = error.downcast_ref::<InstantiationError<Arc<Fate>>>() {
+        return match error.error.downcast_ref::<Failure>() {
+            Some(failure) => failure.clone(),
+            None => Failure::of_instantiation(&error.error),
+        };
     }
     if let Some(code) =
         error.downcast_ref::<wasmtime_wasi_http::p3::bindings::http::types::ErrorCode>()
@@ -108,6 +134,14 @@ fn failure(version: &Version, error: &wasmtime::Error) -> Failure {
         return Failure::GaveUp(format!("{code:?}"));
     }
     Failure::Trapped(format!("{error:?}"))
+}
+
+/// What is known of one request on both sides of its instance.
+struct Fate {
+    /// Why its instance ended, if that was before its time.
+    instance: OnceLock<Failure>,
+    /// The place is taken as long as the guest works on it, also when the client is gone.
+    _permit: Permit,
 }
 
 /// Makes instances of one version for one thread.
@@ -126,10 +160,23 @@ impl HandlerState for Maker {
         let Some(version) = self.version.upgrade() else {
             wasmtime::bail!("the version is being dropped");
         };
-        let meter = Meter::new();
+        let Some(place) = version.instance_place() else {
+            return Err(wasmtime::Error::new(Failure::NoPlace("all are in use".to_owned())));
+        };
+        let meter = Meter::new_shared();
         meter.reset(version.plugin.limits.cpu);
         let mut store = version.new_store(&meter);
-        let proxy = handler::Proxy::P3(self.pre.instantiate_async(&mut store).await?);
+        let wall = version.plugin.limits.wall;
+        let pre = self.pre.instantiate_async(&mut store);
+        // A start function is the guest's code, too.
+        let proxy = match tokio::time::timeout(wall, measured(&meter, pre)).await {
+            Ok(Ok(proxy)) => handler::Proxy::P3(proxy),
+            Ok(Err(error)) => {
+                let failure = version.refine(Failure::of_instantiation(&error), &meter);
+                return Err(wasmtime::Error::new(failure));
+            }
+            Err(_) => return Err(wasmtime::Error::new(Failure::Wall(wall))),
+        };
         Ok(handler::Instance {
             store,
             proxy,
@@ -138,9 +185,10 @@ impl HandlerState for Maker {
                 idle: version.plugin.instances.idle,
                 wall: version.plugin.limits.wall,
                 meter: meter.clone(),
+                version: Arc::downgrade(&version),
                 alarm: None,
             },
-            state: Worker { version, meter },
+            state: Worker { version, meter, fates: Mutex::default(), _place: place },
         })
     }
 }
@@ -150,6 +198,7 @@ struct Lifetime {
     idle: Duration,
     wall: Duration,
     meter: Arc<Meter>,
+    version: Weak<Version>,
     alarm: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
@@ -162,6 +211,12 @@ impl WorkerExpiration for Lifetime {
         start: Instant,
     ) -> Poll<()> {
         self.meter.paused();
+        if self.meter.used() > SLICE
+            && let Some(version) = self.version.upgrade()
+        {
+            // An instance can't change its thread, but the requests after this one can begin elsewhere.
+            version.mark_slow();
+        }
         let end = start
             + match status {
                 WorkerStatus::Idle => self.idle,
@@ -175,10 +230,14 @@ impl WorkerExpiration for Lifetime {
             }
             none => *none = Some((end, Box::pin(tokio::time::sleep_until(end.into())))),
         }
-        match &mut self.alarm {
+        let poll = match &mut self.alarm {
             Some((_, alarm)) => alarm.as_mut().poll(cx),
             None => Poll::Pending,
+        };
+        if poll.is_ready() && !matches!(status, WorkerStatus::Idle) {
+            self.meter.condemn(Verdict::Wall);
         }
+        poll
     }
 }
 
@@ -186,11 +245,14 @@ impl WorkerExpiration for Lifetime {
 struct Worker {
     version: Arc<Version>,
     meter: Arc<Meter>,
+    /// The requests that were given to it.
+    fates: Mutex<Vec<Weak<Fate>>>,
+    _place: IdlePlace,
 }
 
 impl WorkerState for Worker {
     type StoreData = State;
-    type RequestData = ();
+    type RequestData = Arc<Fate>;
 
     fn should_accept_request(&self, concurrent: usize, total: usize) -> ShouldAccept {
         let instances = self.version.plugin.instances;
@@ -206,29 +268,68 @@ impl WorkerState for Worker {
     fn on_request_start(
         &self,
         _: StoreContextMut<'_, State>,
-        (): (),
+        fate: Arc<Fate>,
         _: GuestTaskId,
     ) -> Pin<Box<dyn Future<Output = ()> + 'static + Send + Sync>> {
         self.meter.reset(self.version.plugin.limits.cpu);
-        Box::pin(tokio::time::sleep(self.version.plugin.limits.wall))
+        let mut fates = self.fates.lock();
+        fates.retain(|fate| fate.strong_count() > 0);
+        fates.push(Arc::downgrade(&fate));
+        let deadline = tokio::time::sleep(self.version.plugin.limits.wall);
+        Box::pin(async move {
+            deadline.await;
+            drop(fate);
+        })
     }
 
     fn drop(&self, store: Store<State>, result: wasmtime::Result<()>) {
         drop(store);
         if let Err(error) = result {
             let failure = self.version.refine(Failure::Trapped(format!("{error:?}")), &self.meter);
-            if matches!(failure, Failure::Cpu(_)) {
-                self.version.mark_slow();
-            }
             self.version.report(&failure, None);
+            if failure.is_own_fault() {
+                self.version.note(self.version.breaker.bad_instance());
+            }
+            for fate in self.fates.lock().drain(..).filter_map(|fate| fate.upgrade()) {
+                _ = fate.instance.set(failure.clone());
+            }
         }
     }
 }
 
-/// A body that holds its plugin's place.
+/// Runs with the meter on.
+async fn measured<F: Future>(meter: &Meter, work: F) -> F::Output {
+    let mut work = std::pin::pin!(work);
+    std::future::poll_fn(|cx| {
+        meter.begin();
+        let poll = work.as_mut().poll(cx);
+        meter.end();
+        poll
+    })
+    .await
+}
+
+/// A body that holds its plugin's place, and knows how it ended.
 struct Guarded {
     body: WasiBody,
-    _permit: Permit,
+    fate: Arc<Fate>,
+    ticket: Option<Ticket>,
+    version: Arc<Version>,
+}
+
+impl Guarded {
+    fn ended(&mut self, well: bool) {
+        let Some(ticket) = self.ticket.take() else { return };
+        let breaker = &self.version.breaker;
+        let change = if well {
+            breaker.good(ticket)
+        } else if self.fate.instance.get().is_some_and(Failure::is_own_fault) {
+            breaker.bad_probe(ticket)
+        } else {
+            return;
+        };
+        self.version.note(change);
+    }
 }
 
 impl HttpBody for Guarded {
@@ -239,9 +340,14 @@ impl HttpBody for Guarded {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.body)
-            .poll_frame(cx)
-            .map_err(|error| crate::body::BodyError::Plugin(error.to_string()))
+        let poll = Pin::new(&mut self.body).poll_frame(cx);
+        match &poll {
+            Poll::Ready(None) => self.ended(true),
+            Poll::Ready(Some(Err(_))) => self.ended(false),
+            Poll::Ready(Some(Ok(_))) if self.body.is_end_stream() => self.ended(true),
+            _ => {}
+        }
+        poll.map_err(|error| crate::body::BodyError::Plugin(error.to_string()))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -40,7 +40,47 @@ pub enum Failure {
     /// The host could not make an instance.
     #[error("no instance could be made: {0}")]
     Instance(String),
+    /// The instances of the house are taken, in spite of the queue: the plugin's are larger than most.
+    #[error("the house has no place for another instance (engine.max_instances): {0}")]
+    NoPlace(String),
+    /// The plugin failed so often in a row that it is left alone for a while.
+    #[error("the plugin failed too often in a row and is not asked for {after:?} (breaker)")]
+    Broken {
+        /// Until it is tried again.
+        after: Duration,
+    },
     /// The host or a worker went away; seen at shutdown.
     #[error("the request was dropped")]
     Dropped,
+}
+
+impl Failure {
+    /// Whether the plugin did it to itself, so that it counts for its circuit breaker.
+    pub(super) fn is_own_fault(&self) -> bool {
+        match self {
+            Self::Trapped(_)
+            | Self::Cpu(_)
+            | Self::Memory(_)
+            | Self::Silent
+            | Self::Instance(_) => true,
+            Self::Wall(_)
+            | Self::GaveUp(_)
+            | Self::QueueFull { .. }
+            | Self::NoPlace(_)
+            | Self::Broken { .. }
+            | Self::Dropped => false,
+        }
+    }
+
+    /// What a failed instantiation was: the guest's start function trapped, the pool is full, or the
+    /// component can't be instantiated at all.
+    pub(super) fn of_instantiation(error: &wasmtime::Error) -> Self {
+        if error.is::<wasmtime::Trap>() {
+            Self::Trapped(format!("{error:?}"))
+        } else if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+            Self::NoPlace(format!("{error:#}"))
+        } else {
+            Self::Instance(format!("{error:?}"))
+        }
+    }
 }

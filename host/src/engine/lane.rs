@@ -6,7 +6,7 @@
 //! shaped it: in a prototype, one guest in an endless loop took its neighbours from 18,000 requests per
 //! second to 23.
 
-use super::meter::{Meter, SLICE};
+use super::meter::{Meter, SLICE, TICK};
 use futures::future::BoxFuture;
 use futures::task::AtomicWaker;
 use std::cell::Cell;
@@ -44,6 +44,14 @@ impl Lane {
     pub fn enter(self) {
         LANE.set(self);
     }
+}
+
+/// Whose run it is: told when it is moved, asked where its like begin.
+pub(super) trait Owner: Send + Sync {
+    /// A run was moved to the slow lane.
+    fn moved(&self);
+    /// Whether the owner's runs begin on the slow lane at the moment.
+    fn is_slow(&self) -> bool;
 }
 
 /// A guest at work, and the wish to stop it.
@@ -90,7 +98,7 @@ impl Run {
 struct FastRun {
     run: Option<Run>,
     slow: Arc<SlowLane>,
-    on_move: Option<Box<dyn FnOnce() + Send>>,
+    owner: Arc<dyn Owner>,
 }
 
 impl Future for FastRun {
@@ -101,11 +109,12 @@ impl Future for FastRun {
         if run.poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        if run.meter.used() > SLICE {
+        let used = run.meter.used();
+        // When several come at once, the first that burns its slice takes the others along: else each would
+        // burn one, with all the neighbours waiting.
+        if used > SLICE || (used > TICK && self.owner.is_slow()) {
             if let Some(run) = self.run.take() {
-                if let Some(on_move) = self.on_move.take() {
-                    on_move();
-                }
+                self.owner.moved();
                 self.slow.take(run);
             }
             return Poll::Ready(());
@@ -153,13 +162,9 @@ impl SlowLane {
         }
     }
 
-    /// Runs on the fast lane and moves what burns its slice; `on_move` is called when that happens.
-    pub(super) fn start_fast(self: &Arc<Self>, run: Run, on_move: impl FnOnce() + Send + 'static) {
-        tokio::spawn(FastRun {
-            run: Some(run),
-            slow: self.clone(),
-            on_move: Some(Box::new(on_move)),
-        });
+    /// Runs on the fast lane and moves what burns its slice.
+    pub(super) fn start_fast(self: &Arc<Self>, run: Run, owner: Arc<dyn Owner>) {
+        tokio::spawn(FastRun { run: Some(run), slow: self.clone(), owner });
     }
 
     /// Runs on the slow lane from the start.
@@ -182,6 +187,15 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    struct Nobody;
+
+    impl Owner for Nobody {
+        fn moved(&self) {}
+        fn is_slow(&self) -> bool {
+            false
+        }
+    }
+
     #[test]
     fn work_that_burns_its_slice_goes_on_in_the_slow_lane() {
         let slow = SlowLane::start(1).unwrap();
@@ -198,7 +212,7 @@ mod tests {
                 }
                 _ = sender.send(lanes);
             };
-            slow.start_fast(Run::new(Box::pin(work), meter, Arc::default()), || ());
+            slow.start_fast(Run::new(Box::pin(work), meter, Arc::default()), Arc::new(Nobody));
             receiver.await.unwrap()
         });
         assert_eq!(lanes.first(), Some(&Lane::Fast(0)));
@@ -216,7 +230,7 @@ mod tests {
                 std::future::pending::<()>().await;
                 drop(sender);
             };
-            slow.start_fast(Run::new(Box::pin(work), Meter::new(), stop.clone()), || ());
+            slow.start_fast(Run::new(Box::pin(work), Meter::new(), stop.clone()), Arc::new(Nobody));
             tokio::task::yield_now().await;
             stop.stop();
             assert!(receiver.await.is_err());

@@ -5,6 +5,7 @@
 //! never depend on a timer of the runtime: a guest that doesn't yield can hold the very thread that
 //! fires the timers. Hence a ticker on a thread of its own, and time taken around each poll.
 
+use super::lane::Lane;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -17,6 +18,10 @@ pub(super) const TICK: Duration = Duration::from_millis(1);
 /// then, and what isn't would hold up everyone who shares the thread.
 pub(super) const SLICE: Duration = Duration::from_millis(4);
 
+/// How long a guest that burnt its slice and can't be moved rests between ticks: it gets a twentieth of
+/// the thread.
+const REST: Duration = Duration::from_millis(20);
+
 /// Which limit a guest ran into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -27,6 +32,8 @@ pub(super) enum Verdict {
     Cpu = 1,
     /// The memory cap: the guest asked for more and was refused.
     Memory = 2,
+    /// The wall clock, for an instance that works for several requests.
+    Wall = 3,
 }
 
 /// The meter of one instance; it counts for one request at a time.
@@ -41,19 +48,31 @@ pub(super) struct Meter {
     verdict: AtomicU8,
     /// Set while the guest has given way in the middle of a computation.
     yielding: AtomicBool,
+    /// Whether the guest can't be moved to the slow lane, and is slowed down where it is instead.
+    stays: bool,
 }
 
 impl Meter {
     /// A meter with nothing on it.
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::with(false))
+    }
+
+    /// The meter of an instance that stays on its thread, whatever it does.
+    pub(super) fn new_shared() -> Arc<Self> {
+        Arc::new(Self::with(true))
+    }
+
+    fn with(stays: bool) -> Self {
+        Self {
             born: Instant::now(),
             used: AtomicU64::new(0),
             since: AtomicU64::new(0),
             limit: AtomicU64::new(u64::MAX),
             verdict: AtomicU8::new(Verdict::Running as u8),
             yielding: AtomicBool::new(false),
-        })
+            stays,
+        }
     }
 
     /// Starts a request with this much CPU time.
@@ -91,6 +110,7 @@ impl Meter {
         match self.verdict.load(Relaxed) {
             1 => Verdict::Cpu,
             2 => Verdict::Memory,
+            3 => Verdict::Wall,
             _ => Verdict::Running,
         }
     }
@@ -126,11 +146,17 @@ impl Meter {
         }
         self.yielding.store(true, Relaxed);
         let meter = self.clone();
+        let used = self.used.load(Relaxed).saturating_add(slice);
+        let rest = self.stays && used > nanos(SLICE) && matches!(Lane::here(), Lane::Fast(_));
         Ok(UpdateDeadline::YieldCustom(
             1,
             // tokio's own yield lets the runtime look for input first; waking oneself would not.
             Box::pin(async move {
-                tokio::task::yield_now().await;
+                if rest {
+                    tokio::time::sleep(REST).await;
+                } else {
+                    tokio::task::yield_now().await;
+                }
                 meter.yielding.store(false, Relaxed);
                 meter.begin();
             }),

@@ -12,6 +12,7 @@
 //! | `meter` | CPU time and its deadline |
 //! | `lane` | the fast and the slow lane |
 //! | `admission` | places and the queue in front of them |
+//! | `breaker` | leaving a plugin alone that fails again and again |
 //! | `version` | a component ready to serve |
 //! | `sequential`, `concurrent` | wasi:http 0.2 and 0.3 |
 //! | `output` | what guests print |
@@ -19,6 +20,7 @@
 
 mod admission;
 pub mod artifact;
+mod breaker;
 mod concurrent;
 mod failure;
 mod lane;
@@ -29,6 +31,7 @@ mod settings;
 mod state;
 mod version;
 
+pub use breaker::BreakerStatus;
 pub use failure::Failure;
 pub use lane::Lane;
 pub use settings::Decisions;

@@ -68,7 +68,7 @@ impl Sequential {
                     .pre
                     .instantiate_async(&mut store)
                     .await
-                    .map_err(|error| Failure::Instance(format!("{error:?}")))?;
+                    .map_err(|error| Failure::of_instantiation(&error))?;
                 Instance { store, proxy, served: 0, since: Instant::now() }
             }
         };

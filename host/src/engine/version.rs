@@ -5,10 +5,11 @@
 //! away in the middle: what state such an instance is in, nobody knows.
 
 use super::admission::{Admission, Permit};
+use super::breaker::{Breaker, BreakerStatus, Change, Ticket};
 use super::concurrent::Concurrent;
 use super::failure::Failure;
-use super::lane::{Lane, Run, SlowLane, Stop};
-use super::meter::{Meter, Verdict};
+use super::lane::{Lane, Owner, Run, SlowLane, Stop};
+use super::meter::{Meter, SLICE, Verdict};
 use super::sequential::{Instance, Sequential};
 use super::state::{Context, State};
 use crate::body::Body;
@@ -62,11 +63,14 @@ pub struct Version {
     pub(super) engine: wasmtime::Engine,
     kind: Kind,
     admission: Admission,
+    pub(super) breaker: Arc<Breaker>,
     slow: Arc<SlowLane>,
     /// For each serving thread one list, and one for the slow lane.
     idle: Vec<Mutex<VecDeque<Instance>>>,
     /// Instances of the whole house that wait.
     idle_in_all: Arc<IdleCount>,
+    /// Instances for several requests, waiting or not.
+    shared_instances: Arc<AtomicUsize>,
     born: Instant,
     /// Until when requests start on the slow lane, in milliseconds since `born`.
     slow_until: AtomicU64,
@@ -94,12 +98,32 @@ impl IdleCount {
     }
 }
 
+/// The place of an instance that serves several requests, from its beginning to its end. Its requests come
+/// and go, so that theirs don't bound it: a client that leaves gives a request's place back while the guest
+/// works on.
+pub(super) struct IdlePlace {
+    house: Arc<IdleCount>,
+    version: Arc<AtomicUsize>,
+}
+
+impl Drop for IdlePlace {
+    fn drop(&mut self) {
+        self.house.give_back(1);
+        self.version.fetch_sub(1, Relaxed);
+    }
+}
+
 /// Where the answer goes, once.
 pub(super) struct Answer(Mutex<Option<AnswerSender>>);
 
 type AnswerSender = oneshot::Sender<Result<http::Response<WasiBody>, Failure>>;
 
 impl Answer {
+    /// Whether nothing was given yet.
+    fn is_open(&self) -> bool {
+        self.0.lock().is_some()
+    }
+
     pub(super) fn give(&self, answer: Result<http::Response<WasiBody>, Failure>) {
         if let Some(sender) = self.0.lock().take() {
             // Nobody is there when the client went away.
@@ -133,6 +157,7 @@ impl Version {
         fast_threads: usize,
         idle_in_all: Arc<IdleCount>,
     ) -> Arc<Self> {
+        let breaker = Breaker::new(plugin.breaker);
         Arc::new(Self {
             plugin,
             digest,
@@ -142,9 +167,11 @@ impl Version {
             engine,
             kind,
             admission,
+            breaker,
             slow,
             idle: (0..=fast_threads).map(|_| Mutex::default()).collect(),
             idle_in_all,
+            shared_instances: Arc::default(),
             born: Instant::now(),
             slow_until: AtomicU64::new(0),
         })
@@ -171,12 +198,13 @@ impl Version {
         self: &Arc<Self>,
         request: http::Request<WasiBody>,
     ) -> Result<http::Response<Body>, Failure> {
+        let ticket = self.breaker.enter().map_err(|after| Failure::Broken { after })?;
         let deadline = tokio::time::Instant::now() + self.plugin.limits.wall;
         let permit = self.admission.admit(deadline).await?;
         self.counters.requests.fetch_add(1, Relaxed);
         match &self.kind {
-            Kind::Sequential(_) => self.run_sequential(request, permit, deadline).await,
-            Kind::Concurrent(handler) => handler.handle(self, request, permit).await,
+            Kind::Sequential(_) => self.run_sequential(request, permit, ticket, deadline).await,
+            Kind::Concurrent(handler) => handler.handle(self, request, permit, ticket).await,
         }
     }
 
@@ -184,6 +212,7 @@ impl Version {
         self: &Arc<Self>,
         request: http::Request<WasiBody>,
         permit: Permit,
+        ticket: Ticket,
         deadline: tokio::time::Instant,
     ) -> Result<http::Response<Body>, Failure> {
         let slow = self.is_slow();
@@ -195,15 +224,21 @@ impl Version {
         let answer = Arc::new(Answer(Mutex::new(Some(sender))));
         let stop = Arc::new(Stop::default());
         let run = Run::new(
-            Box::pin(self.clone().work(instance, meter.clone(), request, answer, permit, deadline)),
+            Box::pin(self.clone().work(
+                instance,
+                meter.clone(),
+                request,
+                answer,
+                (permit, ticket),
+                deadline,
+            )),
             meter,
             stop.clone(),
         );
         if slow {
             self.slow.start_slow(run);
         } else {
-            let version = self.clone();
-            self.slow.start_fast(run, move || version.mark_slow());
+            self.slow.start_fast(run, self.clone());
         }
 
         let mut guard = StopUnlessAnswered(&stop, false);
@@ -219,7 +254,7 @@ impl Version {
         meter: Arc<Meter>,
         request: http::Request<WasiBody>,
         answer: Arc<Answer>,
-        permit: Permit,
+        (permit, ticket): (Permit, Ticket),
         deadline: tokio::time::Instant,
     ) {
         let Kind::Sequential(guest) = &self.kind else { return };
@@ -228,27 +263,59 @@ impl Version {
         let failure = match tokio::time::timeout_at(deadline, work).await {
             Ok(Ok(instance)) => {
                 self.put_back(instance);
-                None
+                answer.is_open().then_some(Failure::Silent)
             }
             Ok(Err(failure)) => Some(self.refine(failure, &meter)),
             Err(_) => Some(Failure::Wall(self.plugin.limits.wall)),
         };
+        if meter.used() > SLICE {
+            // As long as its requests are like this one, the next begin there.
+            self.mark_slow();
+        }
         self.counters
             .cpu
             .fetch_add(u64::try_from(meter.used().as_micros()).unwrap_or(u64::MAX), Relaxed);
-        if let Some(failure) = failure {
-            self.report(&failure, id.as_ref());
-            answer.give(Err(failure));
-        } else {
-            answer.give(Err(Failure::Silent));
+        match failure {
+            Some(failure) => {
+                self.report(&failure, id.as_ref());
+                if failure.is_own_fault() {
+                    self.note(self.breaker.bad(ticket));
+                }
+                answer.give(Err(failure));
+            }
+            None => self.note(self.breaker.good(ticket)),
         }
         drop(permit);
+    }
+
+    /// Tells the operator how the breaker stands, when that has changed.
+    pub(super) fn note(&self, change: Option<Change>) {
+        match change {
+            Some(Change::Opened { pause, failures }) => tracing::error!(
+                plugin = %self.plugin.name,
+                "the plugin failed {failures} times in a row: its requests are answered 503 for {pause:?}, \
+                 then one is let through to see whether it works again (breaker.failures, breaker.backoff)"
+            ),
+            Some(Change::Closed) => tracing::info!(
+                plugin = %self.plugin.name,
+                "the plugin answers again: its requests go through"
+            ),
+            None => {}
+        }
+    }
+
+    /// How the circuit breaker stands.
+    pub fn breaker(&self) -> BreakerStatus {
+        self.breaker.status()
     }
 
     /// What a trap really was.
     pub(super) fn refine(&self, failure: Failure, meter: &Meter) -> Failure {
         match (failure, meter.verdict()) {
-            (Failure::Trapped(_), Verdict::Cpu) => Failure::Cpu(self.plugin.limits.cpu),
+            (Failure::Trapped(_) | Failure::Instance(_), Verdict::Cpu) => {
+                Failure::Cpu(self.plugin.limits.cpu)
+            }
+            (Failure::Trapped(_), Verdict::Wall) => Failure::Wall(self.plugin.limits.wall),
             (Failure::Trapped(_) | Failure::Instance(_), Verdict::Memory) => {
                 Failure::Memory(self.plugin.limits.memory)
             }
@@ -277,17 +344,24 @@ impl Version {
         store
     }
 
+    /// A place for an instance that serves several requests; none when there are twice as many as requests
+    /// may be at work, or the house is full.
+    pub(super) fn instance_place(&self) -> Option<IdlePlace> {
+        let most = (self.plugin.limits.concurrency as usize).saturating_mul(2);
+        let more = |now: usize| (now < most).then_some(now.saturating_add(1));
+        self.shared_instances.fetch_update(Relaxed, Relaxed, more).ok()?;
+        if !self.idle_in_all.take() {
+            self.shared_instances.fetch_sub(1, Relaxed);
+            return None;
+        }
+        Some(IdlePlace { house: self.idle_in_all.clone(), version: self.shared_instances.clone() })
+    }
+
     pub(super) fn slow_lane(&self) -> &Arc<SlowLane> {
         &self.slow
     }
 
-    pub(super) fn is_slow(&self) -> bool {
-        let until = self.slow_until.load(Relaxed);
-        until != 0 && self.now() < until
-    }
-
     pub(super) fn mark_slow(&self) {
-        self.counters.moved.fetch_add(1, Relaxed);
         let slow_for = u64::try_from(SLOW_FOR.as_millis()).unwrap_or(u64::MAX);
         self.slow_until.store(self.now().saturating_add(slow_for), Relaxed);
     }
@@ -340,6 +414,18 @@ impl Version {
     /// Instances that wait for their next request.
     pub fn waiting_instances(&self) -> usize {
         self.idle.iter().map(|list| list.lock().len()).sum()
+    }
+}
+
+impl Owner for Version {
+    fn moved(&self) {
+        self.counters.moved.fetch_add(1, Relaxed);
+        self.mark_slow();
+    }
+
+    fn is_slow(&self) -> bool {
+        let until = self.slow_until.load(Relaxed);
+        until != 0 && self.now() < until
     }
 }
 

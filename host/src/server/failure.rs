@@ -69,8 +69,13 @@ pub(super) fn response(refusal: &Refusal<'_>) -> Response<Body> {
         Refusal::Compiling => {
             headers.insert(RETRY_AFTER, RETRY_COMPILE);
         }
-        Refusal::Plugin(Failure::QueueFull { .. }) => {
+        Refusal::Plugin(Failure::QueueFull { .. } | Failure::NoPlace(_)) => {
             headers.insert(RETRY_AFTER, RETRY_QUEUE);
+        }
+        Refusal::Plugin(Failure::Broken { after }) => {
+            // Whole seconds, and not before the time has come.
+            let seconds = after.as_secs().saturating_add(1);
+            headers.insert(RETRY_AFTER, seconds.into());
         }
         _ => {}
     }
@@ -88,9 +93,13 @@ fn of_plugin(failure: &Failure) -> (StatusCode, String) {
         Failure::GaveUp(_) => {
             (StatusCode::BAD_GATEWAY, "No answer could be made from what was at hand.".to_owned())
         }
-        Failure::QueueFull { .. } => (
+        Failure::QueueFull { .. } | Failure::NoPlace(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "Too many requests at the moment. Try again soon.".to_owned(),
+        ),
+        Failure::Broken { .. } => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "This part of the site is out of order for a moment. Try again soon.".to_owned(),
         ),
         Failure::Dropped => (StatusCode::SERVICE_UNAVAILABLE, "The house is closing.".to_owned()),
     }

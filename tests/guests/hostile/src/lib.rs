@@ -12,6 +12,12 @@ thread_local! {
     static COUNT: Cell<u32> = const { Cell::new(0) };
 }
 
+#[inline(never)]
+fn recurse(depth: u64) -> u64 {
+    let here = std::hint::black_box([depth; 64]);
+    recurse(depth + 1).wrapping_add(here[(depth % 64) as usize])
+}
+
 impl Handler for Hostile {
     fn handle(request: Request) -> Response {
         match request.path() {
@@ -32,6 +38,23 @@ impl Handler for Hostile {
                     all.push(vec![1_u8; 1 << 20]);
                     std::hint::black_box(&all);
                 }
+            }
+            // One instruction that takes long, again and again: the clock is looked at between them only.
+            "/fill" => {
+                let mut from = vec![1_u8; 16 << 20];
+                let to = vec![2_u8; 16 << 20];
+                loop {
+                    from.copy_from_slice(std::hint::black_box(&to));
+                    std::hint::black_box(&mut from);
+                }
+            }
+            "/recurse" => Response::text(200, recurse(1).to_string()),
+            "/log" => {
+                let lines = request.query().and_then(|query| query.parse().ok()).unwrap_or(0);
+                for line in 0..lines {
+                    println!("line {line} of {lines}");
+                }
+                Response::text(200, "printed")
             }
             "/trap" => panic!("a secret that must not leave the house"),
             "/never" => {

@@ -25,6 +25,14 @@ fn answer(request: &Request) -> Result<Response, kv::Error> {
             Some(entry) => Response::new(200).body(Body::Bytes(entry.value)),
             None => Response::new(404),
         },
+        "gets" => {
+            let times = request.query().and_then(|query| query.parse::<u32>().ok()).unwrap_or(0);
+            let mut bytes = 0;
+            for _ in 0..times {
+                bytes += bucket.get(&key)?.map_or(0, |entry| entry.value.len());
+            }
+            Response::text(200, bytes.to_string())
+        }
         "stream" => match bucket.get_stream(&key)? {
             Some(found) => Response::new(200).body(Body::Stream(found.body)),
             None => Response::new(404),

@@ -33,6 +33,22 @@ impl wasip3::exports::http::handler::Guest for Component {
                 });
                 Ok(Response::new(Fields::new(), Some(reader), trailers).0)
             }
+            "/spin" => loop {
+                std::hint::black_box(0);
+            },
+            "/trap" => panic!("a secret that must not leave the house"),
+            "/never" => {
+                wait_for(3_600_000_000_000).await;
+                Err(ErrorCode::InternalError(None))
+            }
+            "/trap-in-body" => {
+                let (mut writer, reader) = wit_stream::new();
+                spawn_local(async move {
+                    writer.write_all(b"the first half, and ".to_vec()).await;
+                    panic!("in the middle");
+                });
+                Ok(Response::new(Fields::new(), Some(reader), trailers).0)
+            }
             _ => {
                 let response = Response::new(Fields::new(), None, trailers).0;
                 _ = response.set_status_code(404);
