@@ -184,3 +184,108 @@ async fn a_published_site_survives_a_crash() {
     let house = house.crash_and_restart();
     assert_eq!(get(&house, "/").await.text().await.unwrap(), "still here");
 }
+
+#[tokio::test]
+async fn what_the_service_worker_reads_is_exact() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "index.html", b"<p>page</p>");
+    write(folder.path(), "start.mjs", b"export default 1;");
+    let house = house(true);
+    house.publish(folder.path());
+    let manifest = get(&house, "/ASSET_MANIFEST").await;
+    assert_eq!(manifest.headers()["content-type"], "application/json");
+    let hash = manifest.headers()["x-hash"].to_str().unwrap().to_owned();
+    let manifest = manifest.text().await.unwrap();
+    let module = format!("export const swVersion = \"{hash}\" ;");
+    let json = format!("{{\"swVersion\":\"{hash}\"}}");
+    let files = manifest.trim_end_matches('}').to_owned()
+        + &format!(",\"swVersion.mjs\":\"swVersion.{hash}.mjs\"}}");
+    let script = format!("self.swVersion = \"{hash}\"; self.files= {files};");
+    let client = reqwest::Client::new();
+    for (path, kind, body) in [
+        ("/swVersion.mjs".to_owned(), "application/javascript", &module),
+        ("/@/lib/swVersion.mjs".to_owned(), "application/javascript", &module),
+        (format!("/swVersion.{hash}.mjs"), "application/javascript", &module),
+        (format!("/{hash}/swVersion.mjs"), "application/javascript", &module),
+        ("/swVersion.json".to_owned(), "application/json", &json),
+        ("/swVersion.js".to_owned(), "application/javascript", &script),
+        ("/ASSET_MANIFEST".to_owned(), "application/json", &manifest),
+    ] {
+        // From the plugin, and then from the cache.
+        for _ in 0..2 {
+            let answer = get(&house, &path).await;
+            assert_eq!(answer.status(), 200, "{path}");
+            assert_eq!(answer.headers()["content-type"], kind, "{path}");
+            assert_eq!(answer.headers()["x-hash"], hash.as_str(), "{path}");
+            assert_eq!(&answer.text().await.unwrap(), body, "{path}");
+        }
+        let head = client.head(format!("{}{path}", house.url)).send().await.unwrap();
+        assert_eq!(head.headers()["content-length"], body.len().to_string(), "{path}");
+        let tag = head.headers()["etag"].clone();
+        let same = client.get(format!("{}{path}", house.url)).header("if-none-match", tag);
+        assert_eq!(same.send().await.unwrap().status(), 304, "{path}");
+    }
+
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let config = get(&house, "/sw-config.json").await;
+    assert_eq!(config.headers()["content-type"], "application/json");
+    let config: serde_json::Value = config.json().await.unwrap();
+    assert_eq!(config["killSwitch"], false);
+    assert_eq!(config["version"], "v16");
+    assert_eq!(config["swVersion"], hash.as_str());
+    let valid = u128::from(config["valid"].as_u64().unwrap());
+    assert!(valid >= now.as_millis() + 3_600_000, "{valid} is less than an hour from now");
+}
+
+#[tokio::test]
+async fn two_who_publish_at_once_don_t_undo_each_other() {
+    let house = house(true);
+    let folders: Vec<_> = (0..4)
+        .map(|number| {
+            let folder = tempfile::tempdir().unwrap();
+            write(folder.path(), "index.html", format!("by {number}").as_bytes());
+            folder
+        })
+        .collect();
+    let codes: Vec<(i32, String)> = std::thread::scope(|scope| {
+        let publish = |folder: &tempfile::TempDir| {
+            let path = folder.path().to_str().unwrap().to_owned();
+            let house = &house;
+            scope.spawn(move || house.run(&["assets", "publish", &path]))
+        };
+        let running: Vec<_> = folders.iter().map(publish).collect();
+        running.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let served = get(&house, "/").await.text().await.unwrap();
+    let winner: usize = served.trim_start_matches("by ").parse().unwrap();
+    assert_eq!(codes[winner].0, 0, "the site is not of one who was told that it is: {codes:?}");
+    for (code, text) in codes.iter().filter(|(code, _)| *code != 0) {
+        assert_eq!(*code, 3, "{text}");
+        assert!(text.contains("someone else published"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn files_of_old_releases_stay_for_old_pages_and_are_collected_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = house(true);
+    let mut names = Vec::new();
+    for number in 0..4 {
+        write(folder.path(), "app.mjs", format!("export default {number};").as_bytes());
+        house.publish(folder.path());
+        let manifest: serde_json::Value =
+            get(&house, "/ASSET_MANIFEST").await.json().await.unwrap();
+        names.push(manifest["app.mjs"].as_str().unwrap().to_owned());
+    }
+    let kept = house.run(&["kv", "list", "assets", "--prefix", "file/"]).1;
+    assert_eq!(kept.lines().filter(|line| line.contains("file/")).count(), 3, "{kept}");
+    let newest = get(&house, &format!("/{}", names[3])).await;
+    assert_eq!(newest.text().await.unwrap(), "export default 3;");
+    assert_eq!(get(&house, &format!("/{}", names[0])).await.status(), 404);
+    // A page that was loaded before the last two publications still finds its script.
+    for number in [1, 2] {
+        let old = get(&house, &format!("/{}", names[number])).await;
+        assert_eq!(old.status(), 200, "release {number}");
+        assert_eq!(old.text().await.unwrap(), format!("export default {number};"));
+    }
+}

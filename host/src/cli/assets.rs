@@ -226,7 +226,15 @@ impl Site {
         files: &BTreeMap<String, Value>,
         before: Option<u64>,
     ) -> anyhow::Result<()> {
-        let release = json!({"manifest": manifest, "files": files}).to_string();
+        let mut former = self.keys("release/").await?;
+        former.sort_unstable();
+        let former: Vec<&str> = former
+            .iter()
+            .rev()
+            .take(KEPT_RELEASES - 1)
+            .filter_map(|key| key.strip_prefix("release/"))
+            .collect();
+        let release = json!({"manifest": manifest, "files": files, "former": former}).to_string();
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
         // Sorts by time, and says what is in it.
         let id =
@@ -246,10 +254,12 @@ impl Site {
             json!({"put": pointer}),
         ];
         match self.write(operations, true).await {
-            Err(error) if refused_with(&error, StatusCode::CONFLICT) => bail!(
-                "someone else published while this was being sent, and nothing was switched. Publish again \
-                 if yours is the one"
-            ),
+            Err(error) if refused_with(&error, StatusCode::CONFLICT) => bail!(Refused {
+                status: StatusCode::CONFLICT,
+                message: "someone else published while this was being sent, and nothing was switched. Publish \
+                          again if yours is the one"
+                    .to_owned(),
+            }),
             result => result,
         }
     }

@@ -110,10 +110,15 @@ pub fn answer(site: &Site, ask: &Ask) -> Reply {
 /// What the service worker of the site reads.
 fn endpoint(site: &Site, ask: &Ask) -> Option<Reply> {
     let hash = &site.hash;
-    let (kind, body, cached) = match ask.path.as_str() {
+    let path = ask.path.as_str();
+    // The names under which `self.files` of swVersion.js has it: this content for ever.
+    let hashed =
+        path == format!("/swVersion.{hash}.mjs") || path == format!("/{hash}/swVersion.mjs");
+    let (kind, body, cached) = match path {
         "/swVersion.mjs" | "/@/lib/swVersion.mjs" => {
-            ("application/javascript", format!("export const swVersion = \"{hash}\" ;"), true)
+            ("application/javascript", sw_version(hash), true)
         }
+        _ if hashed => ("application/javascript", sw_version(hash), true),
         "/swVersion.json" => ("application/json", format!("{{\"swVersion\":\"{hash}\"}}"), true),
         "/swVersion.js" => {
             let name = format!("swVersion.{hash}.mjs");
@@ -135,10 +140,15 @@ fn endpoint(site: &Site, ask: &Ask) -> Option<Reply> {
         _ => return None,
     };
     let tag = format!("\"{hash}\"");
-    let mut reply = Reply::new(200).with("content-type", kind).with("x-hash", hash.clone()).with(
-        "cache-control",
-        if cached { "public, max-age=0, must-revalidate" } else { "no-store" },
-    );
+    let cache_control = match (hashed, cached) {
+        (true, _) => IMMUTABLE,
+        (false, true) => "public, max-age=0, must-revalidate",
+        (false, false) => "no-store",
+    };
+    let mut reply = Reply::new(200)
+        .with("content-type", kind)
+        .with("x-hash", hash.clone())
+        .with("cache-control", cache_control);
     if cached {
         reply = reply.with("etag", tag.clone()).with(FOR_THE_HOUSE.0, FOR_THE_HOUSE.1);
         if ask.if_none_match.as_deref().is_some_and(|tags| has_tag(tags, &tag)) {
@@ -148,6 +158,10 @@ fn endpoint(site: &Site, ask: &Ask) -> Option<Reply> {
     }
     reply.content = Content::Text(body);
     Some(reply)
+}
+
+fn sw_version(hash: &str) -> String {
+    format!("export const swVersion = \"{hash}\" ;")
 }
 
 /// A file that was found.
@@ -182,7 +196,7 @@ fn find<'a>(site: &'a Site, url_path: &str) -> Option<Found<'a>> {
     {
         return look_up(site, rest).map(|found| Found { immutable: true, ..found });
     }
-    if let Some(found) = look_up(site, raw) {
+    if let Some(found) = look_up(site, raw).or_else(|| look_up_older(site, raw)) {
         return Some(found);
     }
     // Pages of a single-page application have no extension; a script that is missing stays missing.
@@ -190,6 +204,36 @@ fn find<'a>(site: &'a Site, url_path: &str) -> Option<Found<'a>> {
     let spa = site.spa.as_deref().filter(|_| !last.contains('.'))?;
     let (path, file) = site.entry(spa)?;
     Some(Found { path, file, immutable: false, status: 200 })
+}
+
+/// Whether only a former release may know this path: a page that was loaded before the site was published anew
+/// asks for the scripts of its own time.
+pub(crate) fn asks_for_older(site: &Site, path: &str) -> bool {
+    let raw = path.strip_prefix('/').unwrap_or(path);
+    let (first, last) = (raw.split('/').next(), raw.rsplit('/').next());
+    let is_release = first.is_some_and(|name| {
+        name.len() == site.hash.len() && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    });
+    let is_hashed = last.is_some_and(|name| {
+        let mut parts = name.split('.').skip(1);
+        parts.any(|part| part.len() == 10 && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    });
+    (is_release || is_hashed) && look_up(site, raw).is_none()
+}
+
+/// Under its content's name, or its release's hash, and nothing else of former releases.
+fn look_up_older<'a>(site: &'a Site, raw: &str) -> Option<Found<'a>> {
+    let decoded = percent_decode_str(raw).decode_utf8().ok()?;
+    site.older.iter().flatten().find_map(|older| {
+        let of_release = raw
+            .strip_prefix(older.hash.as_str())
+            .and_then(|rest| rest.strip_prefix('/'))
+            .and_then(|rest| look_up(older, rest));
+        of_release.map(|found| Found { immutable: true, ..found }).or_else(|| {
+            let (path, file) = older.by_name(raw).or_else(|| older.by_name(&decoded))?;
+            Some(Found { path, file, immutable: true, status: 200 })
+        })
+    })
 }
 
 fn look_up<'a>(site: &'a Site, raw: &str) -> Option<Found<'a>> {

@@ -69,6 +69,16 @@ fn serve(request: &Request) -> Result<Response, String> {
             *kept = Some((current.version, Site::new(&release.value, spa)?));
         }
         let Some((_, site)) = kept else { return Err("there is no index".to_owned()) };
+        if site.older.is_none() && answer::asks_for_older(site, request.path()) {
+            let mut older = Vec::new();
+            for id in &site.former {
+                // One that was collected in the meantime is no fault.
+                if let Some(release) = read(&format!("release/{id}"))? {
+                    older.push(Site::new(&release.value, None)?);
+                }
+            }
+            site.older = Some(older);
+        }
         let ask = Ask {
             method: request.method(),
             path: request.path().to_owned(),

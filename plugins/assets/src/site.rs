@@ -28,6 +28,9 @@ pub struct Release {
     pub manifest: String,
     /// By path.
     pub files: BTreeMap<String, File>,
+    /// Ids of the releases before it that are kept, the newest first.
+    #[serde(default)]
+    pub former: Vec<String>,
 }
 
 /// A file of a release.
@@ -55,6 +58,10 @@ pub struct Site {
     pub hash: String,
     /// The path that stands in for pages that don't exist.
     pub spa: Option<String>,
+    /// Ids of the releases before it that are kept, the newest first.
+    pub former: Vec<String>,
+    /// The same, once they were read: for who asks for a content-hashed name that is of none of today's files.
+    pub older: Option<Vec<Site>>,
     files: BTreeMap<String, File>,
     /// Content-hashed name → path.
     names: HashMap<String, String>,
@@ -75,6 +82,8 @@ impl Site {
             hash: short_hash(&release.manifest),
             manifest: release.manifest,
             spa,
+            former: release.former,
+            older: None,
             files: release.files,
             names,
         })

@@ -71,6 +71,12 @@ fn the_endpoints_have_their_exact_bodies_and_types() {
         assert_eq!((reply.status, header(&reply, "content-type")), (200, Some(kind)), "{path}");
         assert_eq!(reply.content, Content::Text(body), "{path}");
     }
+    for path in [format!("/swVersion.{hash}.mjs"), format!("/{hash}/swVersion.mjs")] {
+        let reply = answer(&site, &get(&path));
+        assert_eq!(reply.content, answer(&site, &get("/swVersion.mjs")).content, "{path}");
+        assert_eq!(header(&reply, "cache-control"), Some(IMMUTABLE), "{path}");
+    }
+    assert_eq!(status("/swVersion.abcdefgh.mjs"), 404, "another release's");
     let Content::Text(js) = answer(&site, &get("/swVersion.js")).content else { panic!() };
     assert!(js.starts_with(&format!("self.swVersion = \"{hash}\"; self.files= {{")), "{js}");
     assert!(js.ends_with(&format!("\"swVersion.mjs\":\"swVersion.{hash}.mjs\"}};")), "{js}");
@@ -185,4 +191,35 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_former_release_is_found_by_its_hash_and_by_content_only() {
+    let (mut now, before) = (site(), {
+        let release = serde_json::json!({
+            "manifest": "{\"gone.mjs\":\"gone.aaaaaaaaaa.mjs\"}",
+            "files": {"gone.mjs": {
+                "name": "gone.aaaaaaaaaa.mjs", "sha256": "f".repeat(64), "size": 3, "modified": 1,
+            }},
+        });
+        Site::new(release.to_string().as_bytes(), None).unwrap()
+    });
+    let of_release = format!("/{}/gone.mjs", before.hash);
+    for path in ["/gone.aaaaaaaaaa.mjs", of_release.as_str()] {
+        assert!(asks_for_older(&now, path), "{path}");
+        assert_eq!(answer(&now, &get(path)).status, 404, "{path}");
+    }
+    for path in ["/gone.mjs", "/index.html", "/nope.html", "/", "/app.0123456789.mjs"] {
+        assert!(!asks_for_older(&now, path), "{path}");
+    }
+    now.older = Some(vec![before]);
+    for path in ["/gone.aaaaaaaaaa.mjs", of_release.as_str()] {
+        let reply = answer(&now, &get(path));
+        assert_eq!(
+            (reply.status, header(&reply, "cache-control")),
+            (200, Some(IMMUTABLE)),
+            "{path}"
+        );
+    }
+    assert_eq!(answer(&now, &get("/gone.mjs")).status, 404, "it is not of today's site");
 }
