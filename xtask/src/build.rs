@@ -3,8 +3,10 @@
 use crate::{Workspace, must, prerequisites, step};
 use anyhow::{Context, Result};
 use std::ffi::OsStr;
+use std::io::IsTerminal;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
 
 /// What the native build is made of: the same for running and for testing, so that heavy dependencies are
 /// compiled once, with one set of features.
@@ -19,7 +21,7 @@ pub(crate) const NATIVE: [&str; 5] = [
 /// Builds everything and lays out `target/house`.
 pub(crate) fn build(workspace: &Workspace) -> Result<()> {
     prerequisites::for_building(workspace)?;
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let first = !workspace.target.join("release/guesthouse").exists();
     if first {
         eprintln!(
@@ -32,7 +34,7 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
     host.arg("build").args(NATIVE);
     let mut host = host.spawn().context("cargo could not be started")?;
     let components = components(workspace);
-    let host = host.wait()?;
+    let host = wait_and_tell(&mut host)?;
     components?;
     if !host.success() {
         anyhow::bail!("building the host failed; the lines above say why");
@@ -44,6 +46,24 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
         began.elapsed().as_secs_f64()
     );
     Ok(())
+}
+
+/// Waits, and says that it still does: one crate compiles for many minutes without a word from cargo, which
+/// shows its own bar in a terminal only.
+fn wait_and_tell(child: &mut Child) -> Result<ExitStatus> {
+    let began = Instant::now();
+    let mut told = 0;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        let minutes = began.elapsed().as_secs() / 60;
+        if minutes > told && !std::io::stderr().is_terminal() {
+            told = minutes;
+            eprintln!("— still compiling after {minutes} min");
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// The plugins of the workspace: every member under plugins/ that makes a component.

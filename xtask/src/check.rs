@@ -30,6 +30,11 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
         cargo.args(["clippy", "--package=xtask", "--all-targets", "--", "-D", "warnings"]);
         must(&mut cargo, "clippy")
     })?;
+    step("contract", || {
+        let mut cargo = workspace.cargo();
+        cargo.arg("test").args(NATIVE).args(["--test=contract", "--quiet"]);
+        must(&mut cargo, "the test of wit/")
+    })?;
     let policy = Policy::read(workspace)?;
     step("licences and sources", || licences(workspace, &policy))?;
     step("advisories", || advisories::check(workspace, &policy))?;

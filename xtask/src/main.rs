@@ -24,7 +24,7 @@ cargo xtask COMMAND
   run     build everything, publish the sample site, start the house
   test    run every test: unit, component, end-to-end [FILTER]
   build   build target/house: the binary, its plugins, its configuration
-  check   formatting, lints, licences, advisories, sizes of files
+  check   formatting, lints, the contract in wit/, licences, advisories, sizes of files
   clean   remove what run and build leave; --all: everything that was compiled
 
   tools   install what the tests need of others, and print the variables for a shell:
