@@ -59,6 +59,14 @@ impl House {
         house
     }
 
+    /// Starts a house and returns as soon as its doors are open, whatever is still being compiled.
+    #[must_use]
+    pub fn start_at_once(config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("guesthouse.toml"), config).unwrap();
+        Self::start_in(folder)
+    }
+
     fn start_in(folder: TempDir) -> Self {
         let mut child = command(folder.path()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
@@ -93,7 +101,8 @@ impl House {
         String::from_utf8(output.stderr).unwrap()
     }
 
-    fn wait_until_all_serve(&self) {
+    /// Waits until every component is compiled.
+    pub fn wait_until_all_serve(&self) {
         let began = Instant::now();
         loop {
             let status = self.api("/v1/plugins");
@@ -120,10 +129,21 @@ impl House {
         house
     }
 
+    /// The process.
+    #[must_use]
+    pub fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
+    }
+
+    /// Descriptors that the process has open.
+    #[must_use]
+    pub fn descriptors(&self) -> u64 {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count() as u64
+    }
+
     /// SIGTERM.
     pub fn terminate(&self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(self.pid(), rustix::process::Signal::TERM).unwrap();
     }
 
     /// Waits for the end; the exit code.

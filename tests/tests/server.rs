@@ -1,8 +1,9 @@
 //! The door for clients, spoken to as odd clients do.
 
 use guesthouse_tests::{House, guest, plugin};
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 
 fn house() -> House {
     house_with("")
@@ -133,4 +134,99 @@ fn an_import_that_was_not_granted_is_named_with_the_line_that_grants_it() {
         text.contains("guesthouse:kv/store@0.1.0") && text.contains("kv = [\"default\"]"),
         "{text}"
     );
+}
+
+#[test]
+fn a_second_signal_ends_the_house_at_once() {
+    let mut house = House::start(
+        &("[server]\ndrain = \"1h\"\n".to_owned()
+            + &plugin("hostile", &guest("hostile"), "routes = [\"/*\"]")),
+    );
+    let mut stream = TcpStream::connect(house.address()).unwrap();
+    stream.write_all(b"GET /never HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    let at_work = || house.api("/v1/plugins/hostile")["version"]["running"].as_u64();
+    while at_work() != Some(1) {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    house.terminate();
+    house.wait_for_log("closing");
+    house.terminate();
+    assert_eq!(house.wait(), 1, "a response was cut, and the code says so");
+    assert!(house.log().contains("were cut"));
+}
+
+#[tokio::test]
+async fn running_out_of_descriptors_is_a_pause_and_not_the_end() {
+    let house = house();
+    let limit = |descriptors| {
+        let limit = rustix::process::Rlimit { current: Some(descriptors), maximum: Some(4096) };
+        rustix::process::prlimit(Some(house.pid()), rustix::process::Resource::Nofile, limit)
+            .unwrap();
+    };
+    limit(house.descriptors() + 2);
+    let crowd: Vec<_> = (0..8).map(|_| TcpStream::connect(house.address()).unwrap()).collect();
+    house.wait_for_log("no connection could be accepted");
+    drop(crowd);
+    let answer = reqwest::get(&house.url).await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), "hello from wit-bindgen");
+}
+
+#[test]
+fn the_house_folder_runs_wherever_it_is_copied() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = folder.path().join("a house elsewhere");
+    copy(&guesthouse_tests::house_folder(), &house);
+    let mut child = std::process::Command::new(house.join("guesthouse"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .current_dir(&house)
+        .env_clear()
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut address = || {
+        let line = lines.next().unwrap().unwrap();
+        line.split_once("http://").unwrap().1.to_owned()
+    };
+    let (listen, admin) = (address(), address());
+    let publish = std::process::Command::new(house.join("guesthouse"))
+        .args(["assets", "publish", "config", "--admin", &format!("http://{admin}")])
+        .current_dir(&house)
+        .env_clear()
+        .output()
+        .unwrap();
+    let began = std::time::Instant::now();
+    let body = loop {
+        let mut stream = TcpStream::connect(&listen).unwrap();
+        stream
+            .write_all(b"GET /guesthouse.toml HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        // Its component may still be compiling.
+        if !answer.starts_with("HTTP/1.1 503") {
+            break answer;
+        }
+        assert!(began.elapsed() < guesthouse_tests::PATIENCE, "{answer}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    };
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(publish.status.success(), "{}", String::from_utf8_lossy(&publish.stderr));
+    let config = std::fs::read_to_string(house.join("config/guesthouse.toml")).unwrap();
+    assert!(body.starts_with("HTTP/1.1 200") && body.ends_with(&config), "{body}");
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }
