@@ -10,6 +10,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use tokio_util::sync::CancellationToken;
 use wasmtime_wasi_http::WasiBody;
 
 /// Why a body ended before its end.
@@ -39,9 +40,66 @@ pub enum Body {
     /// Everything at once, shared with whoever else holds it.
     Full(Bytes),
     /// What a guest gives, as it gives it.
-    Guest(WasiBody),
+    Guest(GuestBody),
     /// Bytes as they come.
     Stream(UnsyncBoxBody<Bytes, BodyError>),
+}
+
+/// What a guest gives, and a word to what it started for it when nobody wants the rest.
+pub struct GuestBody {
+    body: WasiBody,
+    /// Bytes to come, when their number was declared: whoever has them all asks for no more.
+    left: Option<u64>,
+    gone: Option<CancellationToken>,
+}
+
+impl From<WasiBody> for GuestBody {
+    fn from(body: WasiBody) -> Self {
+        Self { body, left: None, gone: None }
+    }
+}
+
+impl GuestBody {
+    /// A body that, dropped before its end, cancels `gone`.
+    #[must_use]
+    pub fn telling(body: WasiBody, left: Option<u64>, gone: CancellationToken) -> Self {
+        Self { body, left, gone: Some(gone) }
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, wasmtime_wasi_http::Error>>> {
+        let poll = Pin::new(&mut self.body).poll_frame(cx);
+        match &poll {
+            Poll::Ready(Some(Ok(frame))) => {
+                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.left = self.left.map(|left| left.saturating_sub(length));
+                if self.left == Some(0) {
+                    self.gone = None;
+                }
+            }
+            Poll::Ready(None) => self.gone = None,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+        }
+        poll
+    }
+}
+
+impl Drop for GuestBody {
+    fn drop(&mut self) {
+        if let Some(gone) = self.gone.take()
+            && !self.body.is_end_stream()
+        {
+            gone.cancel();
+        }
+    }
+}
+
+/// The `Content-Length` of a message, when it has a valid one.
+#[must_use]
+pub fn declared_length(headers: &http::HeaderMap) -> Option<u64> {
+    headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 impl Body {
@@ -77,7 +135,7 @@ impl HttpBody for Body {
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Self::Guest(body) => {
-                Pin::new(body).poll_frame(cx).map_err(|error| BodyError::Plugin(error.to_string()))
+                body.poll(cx).map_err(|error| BodyError::Plugin(error.to_string()))
             }
             Self::Stream(body) => Pin::new(body).poll_frame(cx),
         }
@@ -87,7 +145,7 @@ impl HttpBody for Body {
         match self {
             Self::Empty => true,
             Self::Full(_) => false,
-            Self::Guest(body) => body.is_end_stream(),
+            Self::Guest(body) => body.body.is_end_stream(),
             Self::Stream(body) => body.is_end_stream(),
         }
     }
@@ -96,7 +154,7 @@ impl HttpBody for Body {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Guest(body) => body.size_hint(),
+            Self::Guest(body) => body.body.size_hint(),
             Self::Stream(body) => body.size_hint(),
         }
     }

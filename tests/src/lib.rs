@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+pub mod upstream;
+
 /// How long anything may take that is not a matter of speed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -52,9 +54,15 @@ impl House {
     /// Starts a house and waits until its plugins serve.
     #[must_use]
     pub fn start(config: &str) -> Self {
+        Self::start_with(config, &[])
+    }
+
+    /// The same with environment variables.
+    #[must_use]
+    pub fn start_with(config: &str, variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("guesthouse.toml"), config).unwrap();
-        let house = Self::start_in(folder);
+        let house = Self::start_in(folder, variables);
         house.wait_until_all_serve();
         house
     }
@@ -64,11 +72,12 @@ impl House {
     pub fn start_at_once(config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("guesthouse.toml"), config).unwrap();
-        Self::start_in(folder)
+        Self::start_in(folder, &[])
     }
 
-    fn start_in(folder: TempDir) -> Self {
-        let mut child = command(folder.path()).spawn().unwrap();
+    fn start_in(folder: TempDir, variables: &[(&str, &str)]) -> Self {
+        let mut command = command(folder.path());
+        let mut child = command.envs(variables.iter().copied()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let stderr = child.stderr.take().unwrap();
         std::thread::spawn({
@@ -124,7 +133,7 @@ impl House {
         self.child.wait().unwrap();
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
         drop(self);
-        let house = Self::start_in(folder);
+        let house = Self::start_in(folder, &[]);
         house.wait_until_all_serve();
         house
     }

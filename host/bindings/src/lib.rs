@@ -19,6 +19,7 @@ mod generated {
             "guesthouse:secrets/store": trappable,
             "guesthouse:identity/identity": store | trappable,
             "guesthouse:budget/tokens": store | trappable,
+            "guesthouse:fetch/grants": trappable,
             "wasi:config/store": trappable,
             default: async | trappable,
         },

@@ -6,6 +6,7 @@
 //! that borrows the plugin's grants. *Serve*: the calls. A name that is not granted does not exist for the
 //! plugin, whoever else has it.
 
+pub mod fetch;
 pub mod kv;
 pub mod secrets;
 pub mod settings;
@@ -49,6 +50,7 @@ pub fn grant_for(import: &str) -> Grant {
         {
             kv
         }
+        ("guesthouse:fetch", "grants") if version.starts_with("0.1.") => Grant::Free,
         ("guesthouse:kv", "store") if version.starts_with("0.1.") => kv,
         ("guesthouse:secrets", "store") if version.starts_with("0.1.") => {
             Grant::Needs { key: "secrets", example: "secrets = [\"NAME\"]" }
@@ -70,6 +72,7 @@ mod tests {
             "wasi:http/client@0.3.0",
             "wasi:sockets/tcp@0.2.9",
             "wasi:config/store@0.2.0-rc.1",
+            "guesthouse:fetch/grants@0.1.0",
         ] {
             assert_eq!(grant_for(import), Grant::Free, "{import}");
         }

@@ -71,12 +71,12 @@ pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("the data folder {} can't be made", arguments.data.display()))?;
     let token = admin::Token::open(&arguments.data)?;
     let store = open_store(&config, &arguments.data)?;
-    let engine = Engine::start(&config.engine, threads, &arguments.data)?;
+    let engine = Engine::start(&config.engine, &config.fetch, threads, &arguments.data)?;
     tracing::info!("engine: {}; {threads} serving threads", engine.decisions());
     let cache = (config.cache.max_bytes > 0)
         .then(|| ResponseCache::new(config.cache.max_bytes, config.cache.max_entry));
     let plugins = Plugins::open(&config, &engine, &store, cache.as_ref(), &|plugin| {
-        SecretGrants::new(&secrets, &plugin.secrets)
+        SecretGrants::new(&secrets, plugin)
     })?;
     let router =
         Router::new(plugins.slots().values().flat_map(|slot| {
@@ -93,6 +93,8 @@ pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
         doors.first().context("no listener")?.local_addr().context("a listener without an address")
     };
     let (listen, admin_address) = (first(&doors)?, first(&admin_door)?);
+
+    engine.network().set_doors(vec![listen, admin_address]);
 
     let shutdown = Shutdown::default();
     let serving = server::start(&config.server, doors, &house, &shutdown)?;

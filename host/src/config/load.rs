@@ -1,6 +1,7 @@
 //! From text to [`Config`]: the file and the tables that all plugins share.
 
 use super::diagnostics::{ConfigErrors, Problem};
+use super::fetch;
 use super::plugin::{Routes, is_name, plugin};
 use super::reader::{Problems, Reader, a_type};
 use super::{Cache, Config, Durability, Engine, MOST_INSTANCES, Pooling, Server, Storage};
@@ -63,6 +64,7 @@ fn read(table: &DeTable<'_>, file: &Path, problems: &Problems) -> Config {
         storage: Storage::default(),
         engine: Engine::default(),
         cache: Cache::default(),
+        fetch: fetch::Fetch::default(),
         plugins: BTreeMap::new(),
     };
     if let Some(reader) = root.table("server", "[server]") {
@@ -86,6 +88,9 @@ fn read(table: &DeTable<'_>, file: &Path, problems: &Problems) -> Config {
         reader.size("max_bytes", &mut config.cache.max_bytes, 0..=1 << 40);
         reader.size("max_entry", &mut config.cache.max_entry, 0..=1 << 32);
         reader.finish();
+    }
+    if let Some(reader) = root.table("fetch", "[fetch]") {
+        config.fetch = fetch::house(reader, file, problems);
     }
     if let Some(reader) = root.table("plugins", "[plugins]") {
         let mut routes = Routes::new();

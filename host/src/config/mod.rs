@@ -6,12 +6,14 @@
 //! switches a protection off.
 
 mod diagnostics;
+pub mod fetch;
 mod load;
 mod plugin;
 mod reader;
 pub(crate) mod route;
 pub mod secrets;
 mod values;
+mod variables;
 
 pub use diagnostics::{ConfigErrors, Problem};
 pub use route::RoutePattern;
@@ -35,6 +37,8 @@ pub struct Config {
     pub engine: Engine,
     /// `[cache]`
     pub cache: Cache,
+    /// `[fetch]`
+    pub fetch: fetch::Fetch,
     /// `[plugins.NAME]`, in the order of their names.
     pub plugins: BTreeMap<String, Arc<Plugin>>,
 }
@@ -130,6 +134,8 @@ pub struct Plugin {
     pub kv: Vec<String>,
     /// Names of secrets.
     pub secrets: Vec<String>,
+    /// Where it may send requests, the narrowest destination first.
+    pub fetch: Vec<fetch::FetchGrant>,
     /// What `wasi:config/store` gives.
     pub config: BTreeMap<String, String>,
     /// Whether the shared response cache stands in front.
@@ -170,6 +176,18 @@ pub struct Limits {
     pub concurrency: u32,
     /// Requests that may wait for one of those. Default 256.
     pub queue: u32,
+    /// Outbound requests at a time, to the end of their responses. Default 64.
+    pub outbound: u32,
+    /// Bytes of the body of an outbound request. Default 32 MiB.
+    pub outbound_request: u64,
+    /// Bytes of the body of a response to it. Default 256 MiB.
+    pub outbound_response: u64,
+    /// Time to resolve, connect and agree on TLS. Default 10 s.
+    pub outbound_connect: Duration,
+    /// Time from the last byte of the request to the head of the response. Default 120 s.
+    pub outbound_first_byte: Duration,
+    /// Time between bytes of a response. Default 60 s.
+    pub outbound_idle: Duration,
 }
 
 /// `breaker = { … }`
@@ -248,6 +266,12 @@ impl Default for Limits {
             headers: 128 << 10,
             concurrency: 64,
             queue: 256,
+            outbound: 64,
+            outbound_request: 32 << 20,
+            outbound_response: 256 << 20,
+            outbound_connect: Duration::from_secs(10),
+            outbound_first_byte: Duration::from_secs(120),
+            outbound_idle: Duration::from_secs(60),
         }
     }
 }

@@ -6,7 +6,7 @@
 use super::load::{DAY, SECOND};
 use super::reader::{Problems, Reader};
 use super::route::RoutePattern;
-use super::{Breaker, Instances, Limits, Plugin};
+use super::{Breaker, Instances, Limits, Plugin, fetch, variables};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -26,12 +26,7 @@ pub(super) fn plugin(
     routes: &mut Routes,
 ) -> Plugin {
     // A protection that this version lacks must not look as if it were there.
-    for (key, what) in [
-        ("auth", "authentication"),
-        ("rate", "rate limits"),
-        ("fetch", "outbound requests"),
-        ("rooms", "rooms"),
-    ] {
+    for (key, what) in [("auth", "authentication"), ("rate", "rate limits"), ("rooms", "rooms")] {
         reader.refuse(
             key,
             &format!(
@@ -56,6 +51,7 @@ pub(super) fn plugin(
         routes: Vec::new(),
         kv: Vec::new(),
         secrets: Vec::new(),
+        fetch: Vec::new(),
         config: BTreeMap::new(),
         cache: false,
         instances: Instances::default(),
@@ -96,10 +92,7 @@ pub(super) fn plugin(
         }
     }
     for (text, span) in reader.texts("secrets") {
-        let mut letters = text.chars();
-        if letters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
-            && letters.all(|c| c.is_ascii_alphanumeric() || c == '_')
-        {
+        if variables::is_name(text) {
             plugin.secrets.push(text.to_owned());
         } else {
             problems.add(
@@ -110,12 +103,16 @@ pub(super) fn plugin(
             );
         }
     }
+    plugin.fetch = fetch::grants(&mut reader, name, problems);
     if let Some(table) = reader.table("config", &format!("[plugins.{name}.config]")) {
         for (key, _, value) in table.any() {
             match value.get_ref().as_str() {
-                Some(text) => {
-                    plugin.config.insert(key.to_owned(), text.to_owned());
-                }
+                Some(text) => match variables::expand(text) {
+                    Ok(text) => {
+                        plugin.config.insert(key.to_owned(), text);
+                    }
+                    Err(why) => problems.add(value.span(), format!("{why}.")),
+                },
                 None => problems.add(
                     value.span(),
                     format!("`{key}` in [plugins.{name}.config] must be a text: plugins read texts only."),
@@ -141,6 +138,12 @@ pub(super) fn plugin(
         table.size("headers", &mut limits.headers, 1024..=16 << 20);
         table.number("concurrency", &mut limits.concurrency, 1..=u64::from(most_instances));
         table.number("queue", &mut limits.queue, 0..=1_000_000);
+        table.number("outbound", &mut limits.outbound, 1..=100_000);
+        table.size("outbound_request", &mut limits.outbound_request, 0..=1 << 40);
+        table.size("outbound_response", &mut limits.outbound_response, 0..=1 << 40);
+        table.duration("outbound_connect", &mut limits.outbound_connect, SECOND / 1000..=DAY);
+        table.duration("outbound_first_byte", &mut limits.outbound_first_byte, SECOND / 1000..=DAY);
+        table.duration("outbound_idle", &mut limits.outbound_idle, SECOND / 1000..=DAY);
         table.finish();
     }
     if let Some(mut table) = reader.table("breaker", &format!("`breaker` of [plugins.{name}]")) {

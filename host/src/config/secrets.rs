@@ -3,6 +3,7 @@
 //! Owns the texts of the secrets that plugins were granted. They are never printed, logged or given to
 //! the admin API; the type that holds one does not show it.
 
+use super::fetch::FetchGrant;
 use super::{Config, ConfigErrors, Problem};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -53,9 +54,27 @@ impl Secrets {
             return Err(ConfigErrors::new(&path, "", problems));
         }
         let mut secrets = BTreeMap::new();
+        let find = |name: &String| {
+            let set = std::env::var(name).ok().or_else(|| file.get(name).cloned());
+            // A variable that is set to nothing is how many tools unset one.
+            set.filter(|text| !text.is_empty())
+        };
         for plugin in config.plugins.values() {
+            for name in plugin.fetch.iter().flat_map(FetchGrant::secrets) {
+                match find(name) {
+                    Some(text) => {
+                        secrets.insert(name.clone(), text.into());
+                    }
+                    // The house starts all the same: what needs the secret says so when it is asked.
+                    None => tracing::warn!(
+                        plugin = %plugin.name,
+                        "the secret `{name}` is not set: requests that it would be sent with are refused \
+                         until it is"
+                    ),
+                }
+            }
             for name in &plugin.secrets {
-                match std::env::var(name).ok().or_else(|| file.get(name).cloned()) {
+                match find(name) {
                     Some(text) => {
                         secrets.insert(name.clone(), text.into());
                     }

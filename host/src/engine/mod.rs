@@ -37,6 +37,7 @@ pub use lane::Lane;
 pub use settings::Decisions;
 pub use version::Version;
 
+use crate::capabilities::fetch::{self, FetchGrants, Network};
 use crate::capabilities::kv::{self, KvGrants};
 use crate::capabilities::secrets::{self, SecretGrants};
 use crate::capabilities::settings::{self as config_store, Settings};
@@ -90,6 +91,7 @@ pub struct Engine {
     slow: Arc<SlowLane>,
     places: Arc<Semaphore>,
     idle: Arc<IdleCount>,
+    network: Arc<Network>,
     fast_threads: usize,
 }
 
@@ -100,6 +102,7 @@ impl Engine {
     /// The machine lacks what is needed, or the data folder can't be used.
     pub fn start(
         settings: &config::Engine,
+        outbound: &config::fetch::Fetch,
         fast_threads: usize,
         data: &Path,
     ) -> anyhow::Result<Arc<Self>> {
@@ -117,6 +120,7 @@ impl Engine {
             slow,
             places: Arc::new(Semaphore::new(most)),
             idle: Arc::new(IdleCount::new(most)),
+            network: Network::new(outbound),
             fast_threads,
         }))
     }
@@ -124,6 +128,11 @@ impl Engine {
     /// What was decided at boot.
     pub fn decisions(&self) -> &Decisions {
         &self.decisions
+    }
+
+    /// The way out of the house.
+    pub fn network(&self) -> &Arc<Network> {
+        &self.network
     }
 
     /// The compiled component, if it is there.
@@ -168,6 +177,13 @@ impl Engine {
             name: plugin.name.as_str().into(),
             kv: KvGrants::new(&plugin.name, &plugin.kv),
             settings: Settings::new(plugin.config.clone()),
+            fetch: FetchGrants::new(
+                &plugin.name,
+                &plugin.fetch,
+                secrets.injected(),
+                plugin.limits,
+                &self.network,
+            ),
             secrets,
             store,
             memory: plugin.limits.memory,
@@ -200,5 +216,6 @@ fn link(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
     kv::add_to_linker(&mut linker, State::kv)?;
     config_store::add_to_linker(&mut linker, State::settings)?;
     secrets::add_to_linker(&mut linker, State::secrets)?;
+    fetch::add_to_linker(&mut linker, State::fetch)?;
     Ok(linker)
 }

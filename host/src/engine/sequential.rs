@@ -9,6 +9,7 @@ use super::state::State;
 use super::version::{Answer, Version};
 use std::sync::Arc;
 use std::time::Instant;
+use tokio_util::sync::CancellationToken;
 use wasmtime::Store;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
@@ -58,6 +59,7 @@ impl Sequential {
         instance: Option<Instance>,
         meter: &Arc<Meter>,
         request: http::Request<WasiBody>,
+        gone: Option<CancellationToken>,
         answer: &Arc<Answer>,
     ) -> Result<Instance, Failure> {
         let mut instance = match instance {
@@ -75,6 +77,7 @@ impl Sequential {
         instance.served = instance.served.saturating_add(1);
         let Instance { store, proxy, .. } = &mut instance;
         store.set_epoch_deadline(1);
+        store.data_mut().serve(gone);
 
         let host = |error: wasmtime::Error| Failure::Instance(format!("{error:#}"));
         let mut http = store.data_mut().http();

@@ -6,17 +6,17 @@
 
 use super::meter::{Meter, Verdict};
 use super::output::{Channel, LogOutput};
+use crate::capabilities::fetch::{FetchGrants, FetchView, Outbound};
 use crate::capabilities::kv::{KvGrants, KvView};
 use crate::capabilities::secrets::{SecretGrants, SecretsView};
 use crate::capabilities::settings::{Settings, SettingsView};
 use crate::storage::Store;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 use wasmtime::component::ResourceTable;
 use wasmtime::{ResourceLimiter, Result};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{
-    RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
-};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 /// Handles that one instance may hold at a time.
 const MAX_HANDLES: usize = 10_000;
@@ -31,6 +31,8 @@ pub(super) struct Context {
     pub settings: Settings,
     /// Secrets.
     pub secrets: SecretGrants,
+    /// Destinations.
+    pub fetch: Arc<FetchGrants>,
     /// Where data lives.
     pub store: Arc<dyn Store>,
     /// Bytes of linear memory of one instance.
@@ -69,7 +71,7 @@ impl State {
             wasi,
             http,
             table,
-            outbound: Outbound { plugin: context.name.clone() },
+            outbound: Outbound::new(context.fetch.clone()),
             memory: MemoryCap { used: 0, cap: context.memory, meter: meter.clone() },
             context,
             meter,
@@ -79,6 +81,11 @@ impl State {
     /// The meter of this instance.
     pub(super) fn meter(&self) -> &Arc<Meter> {
         &self.meter
+    }
+
+    /// A request begins: when its client goes away, what it asked of other servers ends.
+    pub(super) fn serve(&mut self, gone: Option<CancellationToken>) {
+        self.outbound.serve(gone);
     }
 
     /// The memory cap.
@@ -94,6 +101,11 @@ impl State {
     /// Through which `wasi:config` sees this instance.
     pub(super) fn settings(&mut self) -> SettingsView<'_> {
         SettingsView { settings: &self.context.settings }
+    }
+
+    /// Through which `guesthouse:fetch` sees this instance.
+    pub(super) fn fetch(&mut self) -> FetchView<'_> {
+        FetchView { grants: self.outbound.grants() }
     }
 
     /// Through which the secrets see this instance.
@@ -145,41 +157,5 @@ impl ResourceLimiter for MemoryCap {
     fn table_growing(&mut self, _: usize, _: usize, _: Option<usize>) -> Result<bool> {
         // The pool has a limit for tables.
         Ok(true)
-    }
-}
-
-/// Requests of guests to the outside.
-///
-/// This version grants none: a `fetch` grant is refused when the configuration is read, and so every call
-/// ends here, with the error that the standard has for it.
-struct Outbound {
-    plugin: Arc<str>,
-}
-
-type Sent = Box<
-    dyn Future<
-            Output = Result<
-                (
-                    http::Response<WasiBody>,
-                    Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>,
-                ),
-                wasmtime_wasi_http::Error,
-            >,
-        > + Send,
->;
-
-impl WasiHttpHooks for Outbound {
-    fn send_request(
-        &mut self,
-        request: http::Request<WasiBody>,
-        _: Option<RequestOptions>,
-        _: Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>,
-    ) -> Sent {
-        tracing::warn!(
-            plugin = %self.plugin,
-            host = request.uri().host().unwrap_or("?"),
-            "an outbound request was denied: the plugin has no `fetch` grant for it"
-        );
-        Box::new(async { Err(wasmtime_wasi_http::Error::HttpRequestDenied) })
     }
 }

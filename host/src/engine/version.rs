@@ -12,7 +12,7 @@ use super::lane::{Lane, Owner, Run, SlowLane, Stop};
 use super::meter::{Meter, SLICE, Verdict};
 use super::sequential::{Instance, Sequential};
 use super::state::{Context, State};
-use crate::body::Body;
+use crate::body::{self, Body, GuestBody};
 use crate::config::Plugin;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use wasmtime::Store;
 use wasmtime_wasi_http::WasiBody;
 
@@ -220,6 +221,8 @@ impl Version {
         let meter = instance.as_ref().map_or_else(Meter::new, |i| i.meter().clone());
         meter.reset(self.plugin.limits.cpu);
 
+        // Whoever asks nobody has nobody to tell.
+        let gone = (!self.context.fetch.is_empty()).then(CancellationToken::new);
         let (sender, receiver) = oneshot::channel();
         let answer = Arc::new(Answer(Mutex::new(Some(sender))));
         let stop = Arc::new(Stop::default());
@@ -228,6 +231,7 @@ impl Version {
                 instance,
                 meter.clone(),
                 request,
+                gone.clone(),
                 answer,
                 (permit, ticket),
                 deadline,
@@ -244,22 +248,30 @@ impl Version {
         let mut guard = StopUnlessAnswered(&stop, false);
         let response = receiver.await.unwrap_or(Err(Failure::Dropped));
         guard.1 = true;
-        response.map(|response| response.map(Body::Guest))
+        response.map(|response| {
+            let left = body::declared_length(response.headers());
+            response.map(|body| match gone {
+                Some(gone) => Body::Guest(GuestBody::telling(body, left, gone)),
+                None => Body::Guest(body.into()),
+            })
+        })
     }
 
     /// One request in one instance, from start to end.
+    #[allow(clippy::too_many_arguments, reason = "called in one place, with everything by name")]
     async fn work(
         self: Arc<Self>,
         instance: Option<Instance>,
         meter: Arc<Meter>,
         request: http::Request<WasiBody>,
+        gone: Option<CancellationToken>,
         answer: Arc<Answer>,
         (permit, ticket): (Permit, Ticket),
         deadline: tokio::time::Instant,
     ) {
         let Kind::Sequential(guest) = &self.kind else { return };
         let id = request.headers().get("x-request-id").cloned();
-        let work = guest.serve(&self, instance, &meter, request, &answer);
+        let work = guest.serve(&self, instance, &meter, request, gone, &answer);
         let failure = match tokio::time::timeout_at(deadline, work).await {
             Ok(Ok(instance)) => {
                 self.put_back(instance);

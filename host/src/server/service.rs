@@ -7,7 +7,7 @@ use super::access_log::{AccessLog, Entry};
 use super::failure::{self, Refusal};
 use super::limit::Limited;
 use super::request_id::{self, X_REQUEST_ID};
-use crate::body::{Body, BodyError};
+use crate::body::{Body, BodyError, declared_length};
 use crate::cache::Decision;
 use crate::config::Plugin;
 use crate::plugins::{Plugins, Slot, State};
@@ -181,10 +181,6 @@ fn to_guest(error: BodyError) -> wasmtime_wasi_http::Error {
         BodyError::Idle(_) => Error::ConnectionReadTimeout,
         BodyError::Plugin(text) => Error::InternalError(Some(text)),
     }
-}
-
-fn declared_length(headers: &http::HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// The host that the client means: the authority of HTTP/2 and of absolute URIs, else the Host header,

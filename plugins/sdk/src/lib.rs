@@ -32,16 +32,16 @@ pub mod bindings {
     });
 }
 
+pub mod fetch;
 pub mod kv;
+mod stream;
+
+pub use stream::{Body, Cut, IncomingBody, ReadError, Watch};
 
 use bindings::exports::wasi::http0_2_12::incoming_handler::Guest;
 use bindings::wasi::http0_2_12::types::{
     Fields, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam,
 };
-use bindings::wasi::io::streams::{InputStream, OutputStream, StreamError};
-
-/// Bytes that are spliced at a time.
-const PIECE: u64 = 1 << 20;
 
 /// Answers requests.
 pub trait Handler {
@@ -92,16 +92,18 @@ impl Request {
         let value = self.inner.headers().get(name).into_iter().next()?;
         String::from_utf8(value).ok()
     }
-}
 
-/// A body on its way out.
-pub enum Body {
-    /// Nothing.
-    Empty,
-    /// These bytes.
-    Bytes(Vec<u8>),
-    /// What the stream gives; it does not enter the plugin's memory.
-    Stream(InputStream),
+    /// All fields, in lower case and in their order. A value that is not text is left out.
+    #[must_use]
+    pub fn all_headers(&self) -> Vec<(String, String)> {
+        stream::texts(&self.inner.headers())
+    }
+
+    /// The body; none when it was taken before.
+    #[must_use]
+    pub fn body(&self) -> Option<IncomingBody> {
+        IncomingBody::new(self.inner.consume().ok()?)
+    }
 }
 
 /// An answer.
@@ -136,6 +138,14 @@ impl Response {
         self
     }
 
+    /// JSON that is written already.
+    #[must_use]
+    pub fn json(status: u16, text: impl Into<String>) -> Self {
+        Self::new(status)
+            .with("content-type", "application/json")
+            .body(Body::Bytes(text.into().into_bytes()))
+    }
+
     /// Sets the body.
     #[must_use]
     pub fn body(mut self, body: Body) -> Self {
@@ -157,39 +167,17 @@ impl Response {
         }
         let Ok(body) = response.body() else { return };
         ResponseOutparam::set(out, Ok(response));
-        let sent = match (self.body, body.write()) {
-            (Body::Empty, _) | (_, Err(())) => Ok(()),
-            (Body::Bytes(bytes), Ok(stream)) => write_all(&stream, &bytes),
-            (Body::Stream(from), Ok(stream)) => splice(&stream, &from),
-        };
-        if sent.is_ok() {
+        let Ok(stream) = body.write() else { return };
+        let (end, after) = self.body.send(&stream);
+        drop(stream);
+        // What was cut on its way in is cut on its way out: dropped without `finish`, it has no end.
+        if end.is_ok() {
             _ = OutgoingBody::finish(body, None);
+        } else {
+            drop(body);
         }
-    }
-}
-
-/// Writes as much as the host takes at a time.
-fn write_all(stream: &OutputStream, mut bytes: &[u8]) -> Result<(), StreamError> {
-    while !bytes.is_empty() {
-        let permit = usize::try_from(stream.check_write()?).unwrap_or(usize::MAX);
-        if permit == 0 {
-            stream.subscribe().block();
-            continue;
-        }
-        let (now, later) = bytes.split_at(permit.min(bytes.len()));
-        stream.write(now)?;
-        bytes = later;
-    }
-    Ok(())
-}
-
-/// Moves everything from one stream to the other within the host.
-fn splice(to: &OutputStream, from: &InputStream) -> Result<(), StreamError> {
-    loop {
-        match to.blocking_splice(from, PIECE) {
-            Ok(_) => {}
-            Err(StreamError::Closed) => return Ok(()),
-            Err(error) => return Err(error),
+        if let Some(watch) = after {
+            watch.end(end.is_ok());
         }
     }
 }
@@ -203,6 +191,18 @@ pub mod config {
     pub fn get(key: &str) -> Option<String> {
         store::get(key).ok().flatten()
     }
+}
+
+/// Who is calling: see `wit/identity.wit`, which is its manual.
+pub mod identity {
+    pub use crate::bindings::guesthouse::identity::identity::{Principal, caller};
+}
+
+/// What the caller may still spend: see `wit/budget.wit`, which is its manual.
+pub mod budget {
+    pub use crate::bindings::guesthouse::budget::tokens::{
+        Exhausted, Reservation, charge, remaining, reserve,
+    };
 }
 
 /// The export behind [`export!`]; not for use by itself.
