@@ -9,6 +9,8 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Acquire};
 use std::task::{Context, Poll};
 use tokio_util::sync::CancellationToken;
 use wasmtime_wasi_http::WasiBody;
@@ -51,11 +53,14 @@ pub struct GuestBody {
     /// Bytes to come, when their number was declared: whoever has them all asks for no more.
     left: Option<u64>,
     gone: Option<CancellationToken>,
+    /// Set before the body ends, when the guest ended in the middle of it. wasmtime ends the body of an
+    /// instance that is dropped as if it were whole; it must not reach the client as if it were.
+    broken: Option<Arc<AtomicBool>>,
 }
 
 impl From<WasiBody> for GuestBody {
     fn from(body: WasiBody) -> Self {
-        Self { body, left: None, gone: None }
+        Self { body, left: None, gone: None, broken: None }
     }
 }
 
@@ -63,13 +68,17 @@ impl GuestBody {
     /// A body that, dropped before its end, cancels `gone`.
     #[must_use]
     pub fn telling(body: WasiBody, left: Option<u64>, gone: CancellationToken) -> Self {
-        Self { body, left, gone: Some(gone) }
+        Self { body, left, gone: Some(gone), broken: None }
     }
 
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, wasmtime_wasi_http::Error>>> {
+    /// With a word from the guest's side: whether it ended in the middle.
+    #[must_use]
+    pub fn unless(mut self, broken: Arc<AtomicBool>) -> Self {
+        self.broken = Some(broken);
+        self
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let poll = Pin::new(&mut self.body).poll_frame(cx);
         match &poll {
             Poll::Ready(Some(Ok(frame))) => {
@@ -79,10 +88,17 @@ impl GuestBody {
                     self.gone = None;
                 }
             }
+            Poll::Ready(None)
+                if self.broken.as_ref().is_some_and(|broken| broken.load(Acquire)) =>
+            {
+                return Poll::Ready(Some(Err(BodyError::Plugin(
+                    "it ended in the middle; the log says why".to_owned(),
+                ))));
+            }
             Poll::Ready(None) => self.gone = None,
             Poll::Ready(Some(Err(_))) | Poll::Pending => {}
         }
-        poll
+        poll.map_err(|error| BodyError::Plugin(error.to_string()))
     }
 }
 
@@ -134,9 +150,7 @@ impl HttpBody for Body {
                 *this = Self::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            Self::Guest(body) => {
-                body.poll(cx).map_err(|error| BodyError::Plugin(error.to_string()))
-            }
+            Self::Guest(body) => body.poll(cx),
             Self::Stream(body) => Pin::new(body).poll_frame(cx),
         }
     }

@@ -11,6 +11,7 @@ pub mod capabilities;
 pub mod cli;
 pub mod config;
 pub mod engine;
+mod fault;
 pub mod plugins;
 pub mod routing;
 pub mod server;

@@ -19,6 +19,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
         .arg(workspace.house().join("config/guesthouse.toml"))
         .arg("--data")
         .arg(&data)
+        // What was built a moment ago is what should serve.
+        .arg("--deploy")
         .args(arguments.strip_prefix(&["--".to_owned()]).unwrap_or(arguments))
         .stdout(Stdio::piped())
         .spawn()

@@ -30,7 +30,8 @@ where
     }
     match (request.method().as_str(), path) {
         ("GET", []) => {
-            let names = admin.store.namespaces().resolve().await?;
+            let mut names = admin.store.namespaces().resolve().await?;
+            names.retain(|name| check_namespace(name).is_ok());
             Ok(json_response(StatusCode::OK, &json!({"namespaces": names})))
         }
         ("GET", [namespace]) => list(admin, namespace, request.uri().query().unwrap_or("")).await,
@@ -282,7 +283,9 @@ where
     let body = Admin::read_body(body, BATCH).await?;
     let batch: Batch = serde_json::from_slice(&body)
         .map_err(|error| ApiError::invalid(format!("The body is not an atomic write: {error}.")))?;
-    let purged = batch.purge.iter().map(|name| admin.slot(name)).collect::<Result<Vec<_>, _>>()?;
+    for name in &batch.purge {
+        admin.slot(name)?;
+    }
     let operations = batch
         .operations
         .into_iter()
@@ -291,7 +294,8 @@ where
     let effects = admin.store.write(namespace, operations).await?;
     // After the commit, or the cache could be filled again with what was there before; before the answer,
     // or who published could still be shown the old.
-    for slot in purged {
+    let active = admin.plugins.active();
+    for slot in batch.purge.iter().filter_map(|name| active.get(name)) {
         if let Some(cache) = &slot.cache {
             cache.purge();
         }

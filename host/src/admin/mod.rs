@@ -4,6 +4,7 @@
 //! is answered to a web page: a request with an `Origin`, or for a host that is not this door's own
 //! address, comes from a browser that someone lured here. docs/admin-api.md lists the calls.
 
+mod deployments;
 mod error;
 mod kv;
 mod token;
@@ -144,16 +145,21 @@ impl Admin {
             ("GET", ["v1", "health"]) => Ok(json_response(StatusCode::OK, &self.health())),
             ("GET", ["v1", "plugins"]) => {
                 let all: Vec<Value> =
-                    self.plugins.slots().values().map(|slot| status(slot)).collect();
+                    self.plugins.active().slots().values().map(|slot| status(slot)).collect();
                 Ok(json_response(StatusCode::OK, &json!({"plugins": all})))
             }
             ("GET", ["v1", "plugins", name]) => {
-                Ok(json_response(StatusCode::OK, &status(self.slot(name)?)))
+                Ok(json_response(StatusCode::OK, &status(&*self.slot(name)?)))
             }
             ("POST", ["v1", "plugins", name, "purge"]) => {
                 let purged =
                     self.slot(name)?.cache.as_ref().inspect(|cache| cache.purge()).is_some();
                 Ok(json_response(StatusCode::OK, &json!({"purged": purged})))
+            }
+            (_, ["v1", "deployments"])
+            | ("GET", ["v1", "plugins", _, "versions"])
+            | ("POST", ["v1", "plugins", _, "rollback"]) => {
+                deployments::route(self, request, &segments).await
             }
             (_, ["v1", "kv", rest @ ..]) => kv::route(self, request, rest).await,
             (_, ["v1", "health" | "plugins", ..]) if method != Method::GET => Err(ApiError::new(
@@ -189,9 +195,10 @@ impl Admin {
         Ok(())
     }
 
-    fn slot(&self, name: &str) -> Result<&Arc<Slot>, ApiError> {
-        self.plugins.get(name).ok_or_else(|| {
-            let known: Vec<&str> = self.plugins.slots().keys().map(String::as_str).collect();
+    fn slot(&self, name: &str) -> Result<Arc<Slot>, ApiError> {
+        let active = self.plugins.active();
+        active.get(name).cloned().ok_or_else(|| {
+            let known: Vec<&str> = active.slots().keys().map(String::as_str).collect();
             ApiError::not_found(format!(
                 "There is no plugin `{name}`; this house has: {}.",
                 if known.is_empty() { "none".to_owned() } else { known.join(", ") }
@@ -209,9 +216,11 @@ impl Admin {
                 "why": decisions.pooling_reason,
                 "pagemap_scan": decisions.pagemap_scan,
                 "slots": decisions.slots,
+                "compilations": self.engine.compilations(),
             },
+            "deployment": deployments::summary(&self.plugins),
             "cache": self.cache.as_ref().map(|cache| cache.stats()),
-            "plugins": self.plugins.slots().values().map(|slot| {
+            "plugins": self.plugins.active().slots().values().map(|slot| {
                 let (state, _) = state(slot);
                 (slot.plugin.name.clone(), json!(state))
             }).collect::<serde_json::Map<_, _>>(),
@@ -262,6 +271,8 @@ fn status(slot: &Slot) -> Value {
         "name": plugin.name,
         "state": state,
         "message": message,
+        "number": slot.number,
+        "digest": slot.digest,
         "component": plugin.component,
         "routes": plugin.routes.iter().map(|route| route.text.as_str()).collect::<Vec<_>>(),
         "kv": plugin.kv,

@@ -4,10 +4,15 @@
 
 mod assets;
 mod client;
+mod compile;
+mod deploy;
 mod inspect;
 mod kv;
 mod serve;
+mod table;
+mod versions;
 
+use crate::engine::compiler;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -23,12 +28,23 @@ struct Arguments {
 enum Command {
     /// Run the house.
     Serve(serve::ServeArgs),
+    /// Make the configuration of a running house what serves.
+    Deploy(deploy::DeployArgs),
+    /// Show the plugins of a running house.
+    Plugins(versions::PluginsArgs),
+    /// Show the kept versions of a plugin.
+    Versions(versions::VersionsArgs),
+    /// Make an earlier version of a plugin the one that serves.
+    Rollback(versions::RollbackArgs),
     /// Show what a component imports, exports and needs.
     Inspect(inspect::InspectArgs),
     /// Read and write the data of a running house.
     Kv(kv::KvArgs),
     /// Publish a site to a running house.
     Assets(assets::AssetsArgs),
+    /// What the house starts to compile a component.
+    #[command(name = compiler::COMMAND, hide = true)]
+    Compile(compile::CompileArgs),
 }
 
 /// Runs the command that was typed.
@@ -37,7 +53,12 @@ pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Deploy(arguments) => client::block_on(deploy::run(arguments)),
+        Command::Plugins(arguments) => client::block_on(versions::plugins(arguments)),
+        Command::Versions(arguments) => client::block_on(versions::versions(arguments)),
+        Command::Rollback(arguments) => client::block_on(versions::rollback(arguments)),
         Command::Kv(arguments) => client::block_on(kv::run(arguments)),
+        Command::Compile(arguments) => Ok(compile::run(&arguments)),
         Command::Assets(arguments) => client::block_on(assets::run(arguments)),
     };
     result.unwrap_or_else(|error| {

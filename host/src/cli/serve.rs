@@ -5,12 +5,9 @@
 
 use crate::admin::{self, Admin};
 use crate::cache::ResponseCache;
-use crate::capabilities::secrets::SecretGrants;
 use crate::config::Config;
-use crate::config::secrets::Secrets;
 use crate::engine::Engine;
-use crate::plugins::Plugins;
-use crate::routing::Router;
+use crate::plugins::{Plugins, Setup};
 use crate::server::{self, AccessLog, House, Shutdown, Style};
 use crate::storage::rocks::Rocks;
 use crate::storage::{Limits, Store};
@@ -45,6 +42,9 @@ pub(super) struct ServeArgs {
     /// In development, `.dev.vars` beside the configuration is read for secrets.
     #[arg(long, env = "GUESTHOUSE_ENV", value_enum, default_value_t = Env::Dev)]
     env: Env,
+    /// Deploy the configuration at the start, whatever was active before.
+    #[arg(long, env = "GUESTHOUSE_DEPLOY")]
+    deploy: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -58,10 +58,15 @@ pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     let human = std::io::stderr().is_terminal();
     start_log(human);
 
-    let mut config = Config::load(&arguments.config)?;
+    // A house that has been deployed needs of the configuration only what is not of its plugins.
+    let (mut config, errors) = Config::load_leniently(&arguments.config)?;
+    if let Some(errors) = errors.clone()
+        && (arguments.deploy || !arguments.data.join("store").exists())
+    {
+        return Err(errors.into());
+    }
     config.server.listen = arguments.listen.unwrap_or(config.server.listen);
     config.server.admin = arguments.admin.unwrap_or(config.server.admin);
-    let secrets = Secrets::load(&config, arguments.env == Env::Dev)?;
     let threads = config
         .server
         .threads
@@ -75,17 +80,31 @@ pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     tracing::info!("engine: {}; {threads} serving threads", engine.decisions());
     let cache = (config.cache.max_bytes > 0)
         .then(|| ResponseCache::new(config.cache.max_bytes, config.cache.max_entry));
-    let plugins = Plugins::open(&config, &engine, &store, cache.as_ref(), &|plugin| {
-        SecretGrants::new(&secrets, plugin)
-    })?;
-    let router =
-        Router::new(plugins.slots().values().flat_map(|slot| {
-            slot.plugin.routes.iter().map(|route| (route.clone(), slot.clone()))
-        }))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("house")
+        .enable_all()
+        .build()?;
+    let setup = Setup {
+        file: config.file.clone(),
+        dev_secrets: arguments.env == Env::Dev,
+        swap_drain: config.server.swap_drain,
+        max_instances: config.engine.max_instances,
+        engine: engine.clone(),
+        store: store.clone(),
+        cache: cache.clone(),
+    };
+    let plugins = runtime.block_on(Plugins::open(
+        setup,
+        (config.clone(), errors),
+        &arguments.data,
+        arguments.deploy,
+    ))?;
     let style = if human { Style::Human } else { Style::Json };
     let log = config.server.access_log.then(|| AccessLog::start(style)).transpose()?;
     let idle = config.server.idle_timeout;
-    let house = Arc::new(House { router, plugins: plugins.clone(), log, idle });
+    let house = Arc::new(House { plugins: plugins.clone(), log, idle });
 
     let doors = server::bind(config.server.listen, threads, "--listen or server.listen")?;
     let admin_door = server::bind(config.server.admin, 1, "--admin or server.admin")?;
@@ -103,12 +122,6 @@ pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     println!("admin on http://{admin_address}");
     tracing::info!("the house is open after {} ms", began.elapsed().as_millis());
 
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .max_blocking_threads(BLOCKING_THREADS)
-        .thread_name("house")
-        .enable_all()
-        .build()?;
     runtime.block_on(async {
         tokio::spawn(plugins.sweep());
         for door in admin_door {

@@ -2,7 +2,7 @@
 
 use super::diagnostics::{ConfigErrors, Problem};
 use super::fetch;
-use super::plugin::{Routes, is_name, plugin};
+use super::plugin::{Component, Routes, is_name, plugin};
 use super::reader::{Problems, Reader, a_type};
 use super::{Cache, Config, Durability, Engine, MOST_INSTANCES, Pooling, Server, Storage};
 use std::collections::BTreeMap;
@@ -20,6 +20,16 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it, each with its line.
     pub fn load(file: &Path) -> Result<Self, ConfigErrors> {
+        strict(Self::load_leniently(file)?)
+    }
+
+    /// Reads a configuration of which only the settings of the house are needed: a house that has been
+    /// deployed does not need the tables of its plugins, nor their files, to serve what it served. What is
+    /// wrong with them comes beside.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the rest.
+    pub fn load_leniently(file: &Path) -> Result<(Self, Option<ConfigErrors>), ConfigErrors> {
         let missing =
             |message: String| ConfigErrors::new(file, "", vec![Problem { span: None, message }]);
         let text = std::fs::read_to_string(file).map_err(|error| {
@@ -29,7 +39,7 @@ impl Config {
             ))
         })?;
         let file = std::path::absolute(file).map_err(|error| missing(error.to_string()))?;
-        Self::parse(&text, &file)
+        parse(&text, &file)
     }
 
     /// The same from a text that is already there; paths in it are relative to `file`.
@@ -37,25 +47,38 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigErrors> {
-        let (table, errors) = DeTable::parse_recoverable(text);
-        if !errors.is_empty() {
-            let problems = errors
-                .iter()
-                .map(|error| Problem {
-                    span: error.span(),
-                    message: format!("this is not TOML: {}.", error.message()),
-                })
-                .collect();
-            return Err(ConfigErrors::new(file, text, problems));
-        }
-        let problems = Problems::default();
-        let config = read(table.get_ref(), file, &problems);
-        let problems = problems.take();
-        if problems.is_empty() { Ok(config) } else { Err(ConfigErrors::new(file, text, problems)) }
+        strict(parse(text, file)?)
     }
 }
 
-fn read(table: &DeTable<'_>, file: &Path, problems: &Problems) -> Config {
+fn strict((config, plugins): (Config, Option<ConfigErrors>)) -> Result<Config, ConfigErrors> {
+    plugins.map_or(Ok(config), Err)
+}
+
+fn parse(text: &str, file: &Path) -> Result<(Config, Option<ConfigErrors>), ConfigErrors> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        let problems = errors
+            .iter()
+            .map(|error| Problem {
+                span: error.span(),
+                message: format!("this is not TOML: {}.", error.message()),
+            })
+            .collect();
+        return Err(ConfigErrors::new(file, text, problems));
+    }
+    let (house, plugins) = (Problems::default(), Problems::default());
+    let config = read(table.get_ref(), file, &house, &plugins);
+    let (mut house, plugins) = (house.take(), plugins.take());
+    if !house.is_empty() {
+        house.extend(plugins);
+        return Err(ConfigErrors::new(file, text, house));
+    }
+    let errors = (!plugins.is_empty()).then(|| ConfigErrors::new(file, text, plugins));
+    Ok((config, errors))
+}
+
+fn read(table: &DeTable<'_>, file: &Path, problems: &Problems, of_plugins: &Problems) -> Config {
     let mut root = Reader::new(table, "the configuration", problems);
     root.refuse("turn", "this version has no TURN relay yet.");
     let mut config = Config {
@@ -82,6 +105,8 @@ fn read(table: &DeTable<'_>, file: &Path, problems: &Problems) -> Config {
             &[("auto", Pooling::Auto), ("on", Pooling::On), ("off", Pooling::Off)],
         );
         optional(&mut reader, "slow_threads", &mut engine.slow_threads, 1..=256);
+        reader.duration("compile_timeout", &mut engine.compile_timeout, SECOND / 10..=DAY);
+        reader.size("compile_memory", &mut engine.compile_memory, 64 << 20..=1 << 40);
         reader.finish();
     }
     if let Some(mut reader) = root.table("cache", "[cache]") {
@@ -93,6 +118,7 @@ fn read(table: &DeTable<'_>, file: &Path, problems: &Problems) -> Config {
         config.fetch = fetch::house(reader, file, problems);
     }
     if let Some(reader) = root.table("plugins", "[plugins]") {
+        let problems = of_plugins;
         let mut routes = Routes::new();
         for (name, span, value) in reader.any() {
             let Some(table) = value.get_ref().as_table() else {
@@ -116,7 +142,8 @@ fn read(table: &DeTable<'_>, file: &Path, problems: &Problems) -> Config {
             }
             let reader = Reader::new(table, format!("[plugins.{name}]"), problems);
             let most = config.engine.max_instances;
-            let plugin = plugin(reader, name, span, file, most, problems, &mut routes);
+            let plugin =
+                plugin(reader, name, span, Component::Named { file }, most, problems, &mut routes);
             config.plugins.insert(name.to_owned(), Arc::new(plugin));
         }
     }
@@ -142,6 +169,7 @@ fn server(mut reader: Reader<'_>, server: &mut Server) {
     reader.address("admin", &mut server.admin);
     optional(&mut reader, "threads", &mut server.threads, 1..=256);
     reader.duration("drain", &mut server.drain, Duration::ZERO..=DAY);
+    reader.duration("swap_drain", &mut server.swap_drain, Duration::ZERO..=DAY);
     reader.duration("header_timeout", &mut server.header_timeout, SECOND / 10..=DAY);
     reader.duration("idle_timeout", &mut server.idle_timeout, SECOND / 10..=DAY);
     reader.size("max_head", &mut server.max_head, 8192..=1 << 20);

@@ -54,6 +54,8 @@ pub struct Server {
     pub threads: Option<usize>,
     /// How long running responses may take to finish at shutdown. Default 30 s.
     pub drain: Duration,
+    /// How long requests may go on with a version that another has replaced. Default 5 min.
+    pub swap_drain: Duration,
     /// How long a client may take to send the head of a request. Default 10 s.
     pub header_timeout: Duration,
     /// How long a client may send or take nothing in the middle of a body. Default 60 s.
@@ -99,6 +101,10 @@ pub struct Engine {
     pub pooling: Pooling,
     /// Threads of the slow lane. Default: one for each serving thread.
     pub slow_threads: Option<usize>,
+    /// How long compiling one component may take. Default 2 min.
+    pub compile_timeout: Duration,
+    /// Bytes of memory that compiling one component may take. Default 2 GiB.
+    pub compile_memory: u64,
 }
 
 /// `engine.pooling`
@@ -128,6 +134,13 @@ pub struct Plugin {
     pub name: String,
     /// The component's file.
     pub component: PathBuf,
+    /// The SHA-256 that the component must have, in hexadecimal digits.
+    pub digest: Option<String>,
+    /// What a new version must answer to, with less than 500, before it takes over.
+    pub health: Option<String>,
+    /// The table as it was written, without `component` and `digest`: what a version is remembered by, and
+    /// compared with.
+    pub table: serde_json::Map<String, serde_json::Value>,
     /// What is routed here, as written and checked.
     pub routes: Vec<RoutePattern>,
     /// Namespaces: `default` is the plugin's own, any other name is the house's.
@@ -211,6 +224,7 @@ impl Default for Server {
             admin: SocketAddr::from(([127, 0, 0, 1], 8788)),
             threads: None,
             drain: Duration::from_secs(30),
+            swap_drain: Duration::from_secs(300),
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             max_head: 64 << 10,
@@ -234,7 +248,13 @@ impl Default for Storage {
 
 impl Default for Engine {
     fn default() -> Self {
-        Self { max_instances: 1000, pooling: Pooling::Auto, slow_threads: None }
+        Self {
+            max_instances: 1000,
+            pooling: Pooling::Auto,
+            slow_threads: None,
+            compile_timeout: Duration::from_secs(120),
+            compile_memory: 2 << 30,
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 use super::load::{DAY, SECOND};
 use super::reader::{Problems, Reader};
 use super::route::RoutePattern;
-use super::{Breaker, Instances, Limits, Plugin, fetch, variables};
+use super::{Breaker, ConfigErrors, Instances, Limits, Plugin, Problem, fetch, variables};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -15,12 +15,56 @@ use std::path::{Path, PathBuf};
 pub(super) type Routes =
     HashMap<(Option<http::Method>, Option<String>, Vec<super::route::Segment>), String>;
 
+/// Where a plugin's component is.
+#[derive(Clone, Copy)]
+pub(super) enum Component<'a> {
+    /// Where `component` says, in relation to this configuration.
+    Named {
+        /// The configuration.
+        file: &'a Path,
+    },
+    /// Where the house keeps it.
+    Stored(&'a Path),
+}
+
+impl Plugin {
+    /// A plugin from the table that it was once deployed with.
+    ///
+    /// # Errors
+    /// This release understands the table differently than the one that deployed it.
+    pub fn stored(
+        name: &str,
+        table: &serde_json::Map<String, serde_json::Value>,
+        component: &Path,
+        most_instances: u32,
+    ) -> Result<Self, ConfigErrors> {
+        let place = PathBuf::from(format!("stored version of [plugins.{name}]"));
+        let refuse = |text: &str, message: String| {
+            ConfigErrors::new(&place, text, vec![Problem { span: None, message }])
+        };
+        let text = toml::to_string(table).map_err(|error| refuse("", error.to_string()))?;
+        let parsed =
+            toml::de::DeTable::parse(&text).map_err(|error| refuse(&text, error.to_string()))?;
+        let problems = Problems::default();
+        let reader = Reader::new(parsed.get_ref(), format!("[plugins.{name}]"), &problems);
+        let component = Component::Stored(component);
+        let mut routes = Routes::new();
+        let plugin = plugin(reader, name, 0..0, component, most_instances, &problems, &mut routes);
+        let problems = problems.take();
+        if problems.is_empty() {
+            Ok(plugin)
+        } else {
+            Err(ConfigErrors::new(&place, &text, problems))
+        }
+    }
+}
+
 /// Reads `[plugins.NAME]`.
 pub(super) fn plugin(
     mut reader: Reader<'_>,
     name: &str,
     span: Range<usize>,
-    file: &Path,
+    component: Component<'_>,
     most_instances: u32,
     problems: &Problems,
     routes: &mut Routes,
@@ -35,19 +79,25 @@ pub(super) fn plugin(
             ),
         );
     }
-    let component = match reader.text("component") {
-        Some((text, span)) => find_component(text, span, file, problems),
-        None => {
-            problems.add(
-                span.clone(),
-                format!("[plugins.{name}] needs `component = \"plugins/{name}.wasm\"`."),
-            );
-            PathBuf::new()
-        }
+    let component = match component {
+        Component::Stored(path) => path.to_owned(),
+        Component::Named { file } => match reader.text("component") {
+            Some((text, span)) => find_component(text, span, file, problems),
+            None => {
+                problems.add(
+                    span.clone(),
+                    format!("[plugins.{name}] needs `component = \"plugins/{name}.wasm\"`."),
+                );
+                PathBuf::new()
+            }
+        },
     };
     let mut plugin = Plugin {
         name: name.to_owned(),
         component,
+        digest: reader.text("digest").and_then(|(text, span)| read_digest(text, span, problems)),
+        health: reader.text("health").and_then(|(text, span)| read_health(text, span, problems)),
+        table: reader.as_json(&["component", "digest"]),
         routes: Vec::new(),
         kv: Vec::new(),
         secrets: Vec::new(),
@@ -181,6 +231,30 @@ fn find_component(text: &str, span: Range<usize>, file: &Path, problems: &Proble
         format!("there is no component {}, nor {}. {hint}", first.display(), second.display()),
     );
     first.clone()
+}
+
+fn read_digest(text: &str, span: Range<usize>, problems: &Problems) -> Option<String> {
+    let digits = text.strip_prefix("sha256:").unwrap_or_default();
+    if digits.len() == 64 && digits.chars().all(|c| c.is_ascii_hexdigit()) {
+        return Some(digits.to_ascii_lowercase());
+    }
+    problems.add(
+        span,
+        format!(
+            "`{text}` is not a digest: write \"sha256:\" and 64 hexadecimal digits, as `guesthouse inspect` \
+             prints them."
+        ),
+    );
+    None
+}
+
+fn read_health(text: &str, span: Range<usize>, problems: &Problems) -> Option<String> {
+    let uri = text.parse::<http::uri::PathAndQuery>();
+    if text.starts_with('/') && uri.is_ok() {
+        return Some(text.to_owned());
+    }
+    problems.add(span, format!("`{text}` is not a path to ask for: write it as \"/health\"."));
+    None
 }
 
 /// Lower-case letters and digits, and after the first character also `others`.

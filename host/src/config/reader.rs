@@ -238,6 +238,15 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The table as data, but for these keys.
+    pub(super) fn as_json(&self, without: &[&str]) -> serde_json::Map<String, serde_json::Value> {
+        self.table
+            .iter()
+            .map(|(key, value)| (key.get_ref().to_string(), to_json(value.get_ref())))
+            .filter(|(key, _)| !without.contains(&key.as_str()))
+            .collect()
+    }
+
     /// All keys and values, whatever they are called.
     pub(super) fn any(&self) -> impl Iterator<Item = (&'a str, Range<usize>, Value<'a>)> + use<'a> {
         let table = self.table;
@@ -259,6 +268,28 @@ impl<'a> Reader<'a> {
                 );
             }
         }
+    }
+}
+
+fn to_json(value: &DeValue<'_>) -> serde_json::Value {
+    match value {
+        DeValue::String(text) => text.as_ref().into(),
+        DeValue::Integer(integer) => {
+            i64::from_str_radix(&integer.as_str().replace('_', ""), integer.radix())
+                .map_or_else(|_| serde_json::Value::String(integer.as_str().to_owned()), Into::into)
+        }
+        DeValue::Float(float) => {
+            float.as_str().replace('_', "").parse::<f64>().unwrap_or_default().into()
+        }
+        DeValue::Boolean(truth) => (*truth).into(),
+        DeValue::Datetime(time) => time.to_string().into(),
+        DeValue::Array(items) => items.iter().map(|item| to_json(item.get_ref())).collect(),
+        DeValue::Table(table) => serde_json::Value::Object(
+            table
+                .iter()
+                .map(|(key, value)| (key.get_ref().to_string(), to_json(value.get_ref())))
+                .collect(),
+        ),
     }
 }
 

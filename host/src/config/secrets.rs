@@ -4,9 +4,10 @@
 //! the admin API; the type that holds one does not show it.
 
 use super::fetch::FetchGrant;
-use super::{Config, ConfigErrors, Problem};
+use super::{ConfigErrors, Plugin, Problem};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 /// A secret's text.
@@ -43,23 +44,27 @@ impl Secrets {
     ///
     /// # Errors
     /// A granted secret that is nowhere, or a `.dev.vars` with a line that is not `NAME=value`.
-    pub fn load(config: &Config, dev: bool) -> Result<Self, ConfigErrors> {
-        let path = config.file.with_file_name(".dev.vars");
+    pub fn load<'a>(
+        file: &Path,
+        plugins: impl Iterator<Item = &'a Plugin>,
+        dev: bool,
+    ) -> Result<Self, ConfigErrors> {
+        let path = file.with_file_name(".dev.vars");
         let mut problems = Vec::new();
-        let mut file = BTreeMap::new();
+        let mut vars = BTreeMap::new();
         if dev && let Ok(text) = std::fs::read_to_string(&path) {
-            file = parse_vars(&text, &mut problems);
+            vars = parse_vars(&text, &mut problems);
         }
         if !problems.is_empty() {
             return Err(ConfigErrors::new(&path, "", problems));
         }
         let mut secrets = BTreeMap::new();
         let find = |name: &String| {
-            let set = std::env::var(name).ok().or_else(|| file.get(name).cloned());
+            let set = std::env::var(name).ok().or_else(|| vars.get(name).cloned());
             // A variable that is set to nothing is how many tools unset one.
             set.filter(|text| !text.is_empty())
         };
-        for plugin in config.plugins.values() {
+        for plugin in plugins {
             for name in plugin.fetch.iter().flat_map(FetchGrant::secrets) {
                 match find(name) {
                     Some(text) => {
@@ -97,7 +102,7 @@ impl Secrets {
         if problems.is_empty() {
             Ok(Self(secrets))
         } else {
-            Err(ConfigErrors::new(&config.file, "", problems))
+            Err(ConfigErrors::new(file, "", problems))
         }
     }
 

@@ -6,9 +6,10 @@
 //! the one module of the house that may, and the checks in front of it are the reason why it may.
 #![allow(unsafe_code)]
 
+use super::compiler::{CompileError, key_of};
+use crate::fault;
 use sha2::{Digest as _, Sha256};
 use std::fs;
-use std::hash::{Hash, Hasher};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use wasmtime::Engine;
@@ -25,9 +26,12 @@ pub enum ArtifactError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The component is not valid, or uses what this engine has not.
-    #[error("the component does not compile: {0:#}")]
-    Compile(wasmtime::Error),
+    /// There is no code.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The code is there and can't be used.
+    #[error("the compiled component can't be loaded: {0:#}")]
+    Load(wasmtime::Error),
     /// The disk is full, read-only or broken.
     #[error("the compiled component could not be written to {path}: {source}")]
     Write {
@@ -73,9 +77,13 @@ impl Artifacts {
         if mode & 0o022 != 0 {
             return Err(refuse("others may write to it; `chmod 700` it and try again".into()));
         }
-        let mut hasher = std::hash::DefaultHasher::new();
-        engine.precompile_compatibility_hash().hash(&mut hasher);
-        Ok(Self { folder, engine_key: hasher.finish() })
+        Ok(Self { folder, engine_key: key_of(engine) })
+    }
+
+    /// What compiled code must fit.
+    #[must_use]
+    pub fn engine_key(&self) -> u64 {
+        self.engine_key
     }
 
     fn path(&self, digest: &str) -> PathBuf {
@@ -88,14 +96,8 @@ impl Artifacts {
         let path = self.path(digest);
         let seal: Seal =
             serde_json::from_slice(&fs::read(path.with_extension("seal")).ok()?).ok()?;
-        let bytes = fs::read(&path).ok()?;
-        let found = Seal {
-            component: digest.to_owned(),
-            engine: self.engine_key,
-            size: bytes.len() as u64,
-            sha256: hex::encode(Sha256::digest(&bytes)),
-        };
-        drop(bytes);
+        let (size, sha256) = hash_file(&path).ok()?;
+        let found = Seal { component: digest.to_owned(), engine: self.engine_key, size, sha256 };
         if seal != found {
             tracing::warn!(
                 "the compiled component {} is damaged and is compiled anew",
@@ -117,49 +119,97 @@ impl Artifacts {
         }
     }
 
-    /// Compiles, keeps the result and loads it. Takes about a second for each megabyte: never call it
-    /// on a serving thread.
+    /// Keeps what `compile` writes into the file that it is given, and loads it. Takes as long as compiling
+    /// does: never call it on a serving thread.
     ///
     /// # Errors
-    /// The component does not compile, or the disk can't take the result.
-    pub fn compile(
+    /// The component does not compile, or the disk can't take the result. Nothing is left behind.
+    pub fn keep(
         &self,
         engine: &Engine,
         digest: &str,
-        wasm: &[u8],
+        compile: impl FnOnce(&Path) -> Result<(), CompileError>,
     ) -> Result<Component, ArtifactError> {
-        let code = engine.precompile_component(wasm).map_err(ArtifactError::Compile)?;
         let path = self.path(digest);
-        let seal = Seal {
-            component: digest.to_owned(),
-            engine: self.engine_key,
-            size: code.len() as u64,
-            sha256: hex::encode(Sha256::digest(&code)),
-        };
-        let failed = |source| ArtifactError::Write { path: path.clone(), source };
-        let seal = serde_json::to_vec(&seal).map_err(|e| failed(io::Error::other(e)))?;
-        write_whole(&path, &code).map_err(failed)?;
-        write_whole(&path.with_extension("seal"), &seal).map_err(failed)?;
-        drop(code);
+        let temporary = temporary(&path);
+        let kept = compile(&temporary).map_err(ArtifactError::Compile).and_then(|()| {
+            fault::reach("code-written");
+            self.seal(digest, &temporary, &path)
+                .map_err(|source| ArtifactError::Write { path: path.clone(), source })
+        });
+        if let Err(error) = kept {
+            _ = fs::remove_file(&temporary);
+            return Err(error);
+        }
         // SAFETY: as in `load`; the bytes were written a moment ago.
-        unsafe { Component::deserialize_file(engine, &path) }.map_err(ArtifactError::Compile)
+        unsafe { Component::deserialize_file(engine, &path) }.map_err(ArtifactError::Load)
+    }
+
+    fn seal(&self, digest: &str, temporary: &Path, path: &Path) -> io::Result<()> {
+        let (size, sha256) = hash_file(temporary)?;
+        let seal = Seal { component: digest.to_owned(), engine: self.engine_key, size, sha256 };
+        let seal = serde_json::to_vec(&seal).map_err(io::Error::other)?;
+        // Opened for writing, since some file systems let nothing else be synced.
+        fs::OpenOptions::new().append(true).open(temporary)?.sync_all()?;
+        fs::rename(temporary, path)?;
+        fault::reach("code-unsealed");
+        write_whole(&path.with_extension("seal"), &seal).inspect_err(|_| _ = fs::remove_file(path))
+    }
+
+    /// Removes the code of components that nobody needs any more; with `leftovers` also what another engine
+    /// made, and what was never finished: only while nothing is being compiled, which looks the same.
+    pub fn collect(&self, needed: &dyn Fn(&str) -> bool, leftovers: bool) {
+        let ours = format!("-{:016x}", self.engine_key);
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let digest = name
+                .strip_suffix(".cwasm")
+                .or_else(|| name.strip_suffix(".seal"))
+                .and_then(|stem| stem.strip_suffix(&ours));
+            let unneeded = match digest {
+                Some(digest) => {
+                    !needed(digest) || (leftovers && !path.with_extension("seal").exists())
+                }
+                None => leftovers,
+            };
+            if unneeded {
+                _ = fs::remove_file(path);
+            }
+        }
     }
 }
 
-/// Writes a file so that it is there whole or not at all.
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary =
-        path.with_extension(format!("tmp-{}-{:08x}", std::process::id(), rand::random::<u32>()));
+/// Writes a file so that it is there whole or not at all, and still is after a loss of power.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = temporary(path);
     let written = (|| {
-        let mut file = fs::File::create(&temporary)?;
+        let mut file = fs::File::create_new(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&temporary, path)
+        fault::reach("file-unnamed");
+        fs::rename(&temporary, path)?;
+        match path.parent() {
+            Some(folder) => fs::File::open(folder)?.sync_all(),
+            None => Ok(()),
+        }
     })();
     if written.is_err() {
         _ = fs::remove_file(&temporary);
     }
     written
+}
+
+/// A name beside `path` that nobody else uses.
+fn temporary(path: &Path) -> PathBuf {
+    path.with_extension(format!("tmp-{}-{:08x}", std::process::id(), rand::random::<u32>()))
+}
+
+/// Size and SHA-256 of a file, without holding it in memory.
+fn hash_file(path: &Path) -> io::Result<(u64, String)> {
+    let mut hasher = Sha256::new();
+    let size = io::copy(&mut fs::File::open(path)?, &mut hasher)?;
+    Ok((size, hex::encode(hasher.finalize())))
 }
 
 /// The digest by which a component is known: SHA-256 in lower-case hexadecimal digits.
@@ -183,12 +233,39 @@ mod tests {
         (data, engine, artifacts)
     }
 
+    fn compile(
+        artifacts: &Artifacts,
+        engine: &Engine,
+        digest: &str,
+        wasm: &[u8],
+    ) -> Result<Component, ArtifactError> {
+        artifacts.keep(engine, digest, |file| {
+            let code = engine
+                .precompile_component(wasm)
+                .map_err(|error| CompileError::Refused(format!("{error:#}")))?;
+            fs::write(file, code).map_err(|error| CompileError::NotWritten(error.to_string()))
+        })
+    }
+
+    #[test]
+    fn only_code_that_is_needed_and_sealed_outlives_a_collection() {
+        let (data, engine, artifacts) = house();
+        let name = digest(EMPTY);
+        compile(&artifacts, &engine, &name, EMPTY).unwrap();
+        fs::write(data.path().join("compiled/x.tmp-1-2"), "half").unwrap();
+        artifacts.collect(&|digest| digest == name, true);
+        assert!(artifacts.load(&engine, &name).is_some());
+        assert_eq!(fs::read_dir(data.path().join("compiled")).unwrap().count(), 2);
+        artifacts.collect(&|_| false, false);
+        assert_eq!(fs::read_dir(data.path().join("compiled")).unwrap().count(), 0);
+    }
+
     #[test]
     fn what_was_compiled_is_loaded_again() {
         let (_data, engine, artifacts) = house();
         let name = digest(EMPTY);
         assert!(artifacts.load(&engine, &name).is_none());
-        artifacts.compile(&engine, &name, EMPTY).unwrap();
+        compile(&artifacts, &engine, &name, EMPTY).unwrap();
         assert!(artifacts.load(&engine, &name).is_some());
     }
 
@@ -196,7 +273,7 @@ mod tests {
     fn a_truncated_or_changed_file_is_not_loaded() {
         let (_data, engine, artifacts) = house();
         let name = digest(EMPTY);
-        artifacts.compile(&engine, &name, EMPTY).unwrap();
+        compile(&artifacts, &engine, &name, EMPTY).unwrap();
         let path = artifacts.path(&name);
         let whole = fs::read(&path).unwrap();
         fs::write(&path, &whole[..whole.len() / 2]).unwrap();
@@ -214,7 +291,7 @@ mod tests {
     fn a_file_without_a_seal_is_not_loaded() {
         let (_data, engine, artifacts) = house();
         let name = digest(EMPTY);
-        artifacts.compile(&engine, &name, EMPTY).unwrap();
+        compile(&artifacts, &engine, &name, EMPTY).unwrap();
         fs::remove_file(artifacts.path(&name).with_extension("seal")).unwrap();
         assert!(artifacts.load(&engine, &name).is_none());
     }
@@ -232,7 +309,7 @@ mod tests {
     #[test]
     fn a_component_that_does_not_compile_leaves_nothing_behind() {
         let (data, engine, artifacts) = house();
-        assert!(artifacts.compile(&engine, "x", b"\0asm\x0d\0\x01\0\xff").is_err());
+        assert!(compile(&artifacts, &engine, "x", b"\0asm\x0d\0\x01\0\xff").is_err());
         assert_eq!(fs::read_dir(data.path().join("compiled")).unwrap().count(), 0);
     }
 }

@@ -7,7 +7,7 @@
 use super::admission::Permit;
 use super::breaker::Ticket;
 use super::failure::Failure;
-use super::lane::{Lane, Owner, Run, Stop};
+use super::lane::{Lane, Run, Stop};
 use super::meter::{Meter, SLICE, Verdict};
 use super::state::State;
 use super::version::{IdlePlace, Version};
@@ -20,6 +20,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::time::Sleep;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use wasmtime::component::GuestTaskId;
 use wasmtime::{Store, StoreContextMut};
 use wasmtime_wasi_http::handler::{
@@ -28,6 +29,9 @@ use wasmtime_wasi_http::handler::{
 };
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 use wasmtime_wasi_http::{WasiBody, WasiHttpView};
+
+/// How long an instance of a version that was replaced waits for a request that is on its way.
+const RETIRED_IDLE: Duration = Duration::from_millis(100);
 
 /// A component that exports `wasi:http/handler`.
 pub(super) struct Concurrent {
@@ -57,10 +61,11 @@ impl Concurrent {
         request: http::Request<WasiBody>,
         permit: Permit,
         ticket: Ticket,
+        slow: bool,
     ) -> Result<http::Response<Body>, Failure> {
         let id = request.headers().get("x-request-id").cloned();
         let fate = Arc::new(Fate { instance: OnceLock::new(), _permit: permit });
-        let answer = if version.is_slow() {
+        let answer = if slow {
             self.handle_slowly(version, fate.clone(), request).await
         } else {
             let Some(handler) = self.handler(version, Lane::here()) else {
@@ -99,6 +104,17 @@ impl Concurrent {
         }
     }
 
+    /// Makes an instance and drops it: can it be made?
+    pub(super) async fn instantiate(
+        &self,
+        version: &Version,
+        meter: &Arc<Meter>,
+    ) -> Result<(), Failure> {
+        let mut store = version.new_store(meter);
+        let made = self.pre.instantiate_async(&mut store).await;
+        made.map(drop).map_err(|error| Failure::of_instantiation(&error))
+    }
+
     async fn handle_slowly(
         &self,
         version: &Arc<Version>,
@@ -119,6 +135,9 @@ impl Concurrent {
 }
 
 fn failure(version: &Version, error: &wasmtime::Error) -> Failure {
+    if version.cut.is_cancelled() {
+        return version.replaced();
+    }
     if error.is::<ExpirationError>() {
         return Failure::Wall(version.plugin.limits.wall);
     }
@@ -187,6 +206,8 @@ impl HandlerState for Maker {
                 meter: meter.clone(),
                 version: Arc::downgrade(&version),
                 alarm: None,
+                retired: Box::pin(version.retired.clone().cancelled_owned()),
+                cut: Box::pin(version.cut.clone().cancelled_owned()),
             },
             state: Worker { version, meter, fates: Mutex::default(), _place: place },
         })
@@ -200,6 +221,10 @@ struct Lifetime {
     meter: Arc<Meter>,
     version: Weak<Version>,
     alarm: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// Another version has taken its place.
+    retired: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// And its requests have had their time.
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl WorkerExpiration for Lifetime {
@@ -217,8 +242,13 @@ impl WorkerExpiration for Lifetime {
             // An instance can't change its thread, but the requests after this one can begin elsewhere.
             version.mark_slow();
         }
+        let retired = self.retired.as_mut().poll(cx).is_ready();
+        if retired && self.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
         let end = start
             + match status {
+                WorkerStatus::Idle if retired => self.idle.min(RETIRED_IDLE),
                 WorkerStatus::Idle => self.idle,
                 WorkerStatus::Requests | WorkerStatus::PostReturn => self.wall,
             };
@@ -285,7 +315,11 @@ impl WorkerState for Worker {
     fn drop(&self, store: Store<State>, result: wasmtime::Result<()>) {
         drop(store);
         if let Err(error) = result {
-            let failure = self.version.refine(Failure::Trapped(format!("{error:?}")), &self.meter);
+            let failure = if self.version.cut.is_cancelled() {
+                self.version.replaced()
+            } else {
+                self.version.refine(Failure::Trapped(format!("{error:?}")), &self.meter)
+            };
             self.version.report(&failure, None);
             if failure.is_own_fault() {
                 self.version.note(self.version.breaker.bad_instance());

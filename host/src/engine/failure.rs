@@ -49,6 +49,12 @@ pub enum Failure {
         /// Until it is tried again.
         after: Duration,
     },
+    /// The request began with a version that another has replaced, and did not end in time.
+    #[error(
+        "the version was replaced while the request ran, and {0:?} later the request was cut \
+         (server.swap_drain)"
+    )]
+    Replaced(Duration),
     /// The host or a worker went away; seen at shutdown.
     #[error("the request was dropped")]
     Dropped,
@@ -68,6 +74,7 @@ impl Failure {
             | Self::QueueFull { .. }
             | Self::NoPlace(_)
             | Self::Broken { .. }
+            | Self::Replaced(_)
             | Self::Dropped => false,
         }
     }

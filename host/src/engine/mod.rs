@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `settings` | the one `Config` |
 //! | `artifact` | compiled components on disk |
+//! | `compiler` | compiling, in a process of its own |
 //! | `state` | what belongs to one instance |
 //! | `meter` | CPU time and its deadline |
 //! | `lane` | the fast and the slow lane |
@@ -21,6 +22,7 @@
 mod admission;
 pub mod artifact;
 mod breaker;
+pub mod compiler;
 mod concurrent;
 mod failure;
 mod lane;
@@ -45,12 +47,14 @@ use crate::config;
 use crate::storage::Store;
 use admission::Admission;
 use artifact::{ArtifactError, Artifacts};
+use compiler::Compiler;
 use concurrent::Concurrent;
 use lane::SlowLane;
 use sequential::Sequential;
 use state::{Context, State};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tokio::sync::Semaphore;
 use version::{IdleCount, Kind};
 use wasmtime::component::{Component, Linker};
@@ -65,21 +69,13 @@ pub enum LoadError {
     Artifact(#[from] ArtifactError),
     /// It does not export a handler.
     #[error(
-        "plugin `{plugin}` exports neither wasi:http/incoming-handler@0.2 nor wasi:http/handler@0.3, so \
-         there is nothing to route requests to"
+        "it exports neither wasi:http/incoming-handler@0.2 nor wasi:http/handler@0.3, so there is nothing to \
+         route requests to"
     )]
-    NoHandler {
-        /// The plugin.
-        plugin: String,
-    },
+    NoHandler,
     /// It does not fit what the host links, in a way that wasmtime describes.
-    #[error("plugin `{plugin}` can't be linked: {reason}")]
-    Link {
-        /// The plugin.
-        plugin: String,
-        /// wasmtime's words.
-        reason: String,
-    },
+    #[error("it can't be linked: {0}")]
+    Link(String),
 }
 
 /// Everything that is made once for the house.
@@ -87,6 +83,8 @@ pub struct Engine {
     wasmtime: wasmtime::Engine,
     linker: Linker<State>,
     artifacts: Artifacts,
+    compiler: Compiler,
+    compilations: AtomicU64,
     decisions: Decisions,
     slow: Arc<SlowLane>,
     places: Arc<Semaphore>,
@@ -116,6 +114,11 @@ impl Engine {
             wasmtime,
             linker,
             artifacts,
+            compiler: Compiler {
+                timeout: settings.compile_timeout,
+                memory: settings.compile_memory,
+            },
+            compilations: AtomicU64::new(0),
             decisions,
             slow,
             places: Arc::new(Semaphore::new(most)),
@@ -140,38 +143,50 @@ impl Engine {
         self.artifacts.load(&self.wasmtime, digest)
     }
 
-    /// Compiles; slow.
+    /// Compiles the component in this file, in a process of its own; slow.
     ///
     /// # Errors
-    /// As [`Artifacts::compile`].
-    pub fn compile(&self, digest: &str, wasm: &[u8]) -> Result<Component, LoadError> {
-        Ok(self.artifacts.compile(&self.wasmtime, digest, wasm)?)
+    /// As [`Artifacts::keep`].
+    pub fn compile(&self, digest: &str, wasm: &Path) -> Result<Component, LoadError> {
+        self.compilations.fetch_add(1, Relaxed);
+        let key = self.artifacts.engine_key();
+        let compile = |code: &Path| self.compiler.compile(wasm, code, key);
+        Ok(self.artifacts.keep(&self.wasmtime, digest, compile)?)
+    }
+
+    /// How many components were compiled since the start.
+    pub fn compilations(&self) -> u64 {
+        self.compilations.load(Relaxed)
+    }
+
+    /// As [`Artifacts::collect`].
+    pub fn collect(&self, needed: &dyn Fn(&str) -> bool, leftovers: bool) {
+        self.artifacts.collect(needed, leftovers);
     }
 
     /// Links, and makes the version that serves. The grants were checked before.
     ///
     /// # Errors
     /// What [`LoadError`] lists.
+    #[allow(clippy::too_many_arguments, reason = "each is a part of what a version is")]
     pub fn load(
         &self,
         plugin: &Arc<config::Plugin>,
+        number: u64,
         component: &Component,
         digest: &str,
         size: u64,
         secrets: SecretGrants,
         store: Arc<dyn Store>,
     ) -> Result<Arc<Version>, LoadError> {
-        let refuse = |error: wasmtime::Error| LoadError::Link {
-            plugin: plugin.name.clone(),
-            reason: format!("{error:#}"),
-        };
+        let refuse = |error: wasmtime::Error| LoadError::Link(format!("{error:#}"));
         let pre = self.linker.instantiate_pre(component).map_err(refuse)?;
         let kind = if let Ok(pre) = ProxyPre::new(pre.clone()) {
             Kind::Sequential(Sequential::new(pre))
         } else if let Ok(pre) = ServicePre::new(pre) {
             Kind::Concurrent(Concurrent::new(pre, self.fast_threads))
         } else {
-            return Err(LoadError::NoHandler { plugin: plugin.name.clone() });
+            return Err(LoadError::NoHandler);
         };
         let context = Arc::new(Context {
             name: plugin.name.as_str().into(),
@@ -191,6 +206,7 @@ impl Engine {
         });
         Ok(Version::new(
             plugin.clone(),
+            number,
             digest.to_owned(),
             size,
             context,

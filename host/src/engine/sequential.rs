@@ -8,6 +8,7 @@ use super::meter::Meter;
 use super::state::State;
 use super::version::{Answer, Version};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Release;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wasmtime::Store;
@@ -48,9 +49,42 @@ impl Instance {
     }
 }
 
+/// Marks the body of an answer as broken when the guest ends in the middle: with its instance the body ends
+/// as if it were whole.
+struct Unfinished<'a>(Option<&'a Answer>);
+
+impl Unfinished<'_> {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if let Some(answer) = self.0 {
+            answer.broken.store(true, Release);
+        }
+    }
+}
+
 impl Sequential {
     pub(super) fn new(pre: ProxyPre<State>) -> Self {
         Self { pre }
+    }
+
+    /// A fresh instance.
+    pub(super) async fn instantiate(
+        &self,
+        version: &Version,
+        meter: &Arc<Meter>,
+    ) -> Result<Instance, Failure> {
+        let mut store = version.new_store(meter);
+        let proxy = self
+            .pre
+            .instantiate_async(&mut store)
+            .await
+            .map_err(|error| Failure::of_instantiation(&error))?;
+        Ok(Instance { store, proxy, served: 0, since: Instant::now() })
     }
 
     pub(super) async fn serve(
@@ -64,17 +98,11 @@ impl Sequential {
     ) -> Result<Instance, Failure> {
         let mut instance = match instance {
             Some(instance) => instance,
-            None => {
-                let mut store = version.new_store(meter);
-                let proxy = self
-                    .pre
-                    .instantiate_async(&mut store)
-                    .await
-                    .map_err(|error| Failure::of_instantiation(&error))?;
-                Instance { store, proxy, served: 0, since: Instant::now() }
-            }
+            None => self.instantiate(version, meter).await?,
         };
         instance.served = instance.served.saturating_add(1);
+        // Dropped before the instance is: whoever reads the body must know by then.
+        let unfinished = Unfinished(Some(answer));
         let Instance { store, proxy, .. } = &mut instance;
         store.set_epoch_deadline(1);
         store.data_mut().serve(gone);
@@ -95,6 +123,7 @@ impl Sequential {
             .call_handle(store, request, out)
             .await
             .map_err(|error| Failure::Trapped(format!("{error:?}")))?;
+        unfinished.disarm();
         Ok(instance)
     }
 }

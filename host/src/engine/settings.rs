@@ -102,6 +102,14 @@ pub(super) fn engine(settings: &config::Engine) -> Result<(Engine, Decisions)> {
     }
 }
 
+/// An engine that compiles and runs nothing: how memory is reserved changes no compiled code.
+///
+/// # Errors
+/// The processor is not supported.
+pub(super) fn compiler() -> Result<Engine> {
+    Engine::new(&base())
+}
+
 fn base() -> Config {
     let mut config = Config::new();
     config

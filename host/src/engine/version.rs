@@ -16,11 +16,11 @@ use crate::body::{self, Body, GuestBody};
 use crate::config::Plugin;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use wasmtime::Store;
 use wasmtime_wasi_http::WasiBody;
 
@@ -54,6 +54,8 @@ pub struct Counters {
 pub struct Version {
     /// Its part of the configuration.
     pub plugin: Arc<Plugin>,
+    /// Its number among the versions of the plugin.
+    pub number: u64,
     /// SHA-256 of the component.
     pub digest: String,
     /// Bytes of the component.
@@ -75,6 +77,14 @@ pub struct Version {
     born: Instant,
     /// Until when requests start on the slow lane, in milliseconds since `born`.
     slow_until: AtomicU64,
+    /// Set when another version has taken its place: from then on nothing is kept for a next request.
+    pub(super) retired: CancellationToken,
+    /// Set when the requests that began with it have had their time.
+    pub(super) cut: CancellationToken,
+    /// How long that time was, for the message.
+    drain: OnceLock<Duration>,
+    /// Dropped last: tells that the rest is gone.
+    gone: DropGuard,
 }
 
 /// Bounds the instances of all plugins that wait for their next request.
@@ -115,18 +125,22 @@ impl Drop for IdlePlace {
 }
 
 /// Where the answer goes, once.
-pub(super) struct Answer(Mutex<Option<AnswerSender>>);
+pub(super) struct Answer {
+    sender: Mutex<Option<AnswerSender>>,
+    /// Whether the guest ended in the middle of the body.
+    pub(super) broken: Arc<AtomicBool>,
+}
 
 type AnswerSender = oneshot::Sender<Result<http::Response<WasiBody>, Failure>>;
 
 impl Answer {
     /// Whether nothing was given yet.
     fn is_open(&self) -> bool {
-        self.0.lock().is_some()
+        self.sender.lock().is_some()
     }
 
     pub(super) fn give(&self, answer: Result<http::Response<WasiBody>, Failure>) {
-        if let Some(sender) = self.0.lock().take() {
+        if let Some(sender) = self.sender.lock().take() {
             // Nobody is there when the client went away.
             _ = sender.send(answer);
         }
@@ -148,6 +162,7 @@ impl Version {
     #[allow(clippy::too_many_arguments, reason = "called in one place, with everything by name")]
     pub(super) fn new(
         plugin: Arc<Plugin>,
+        number: u64,
         digest: String,
         size: u64,
         context: Arc<Context>,
@@ -161,6 +176,7 @@ impl Version {
         let breaker = Breaker::new(plugin.breaker);
         Arc::new(Self {
             plugin,
+            number,
             digest,
             size,
             counters: Counters::default(),
@@ -175,6 +191,10 @@ impl Version {
             shared_instances: Arc::default(),
             born: Instant::now(),
             slow_until: AtomicU64::new(0),
+            retired: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            drain: OnceLock::new(),
+            gone: CancellationToken::new().drop_guard(),
         })
     }
 
@@ -201,12 +221,92 @@ impl Version {
     ) -> Result<http::Response<Body>, Failure> {
         let ticket = self.breaker.enter().map_err(|after| Failure::Broken { after })?;
         let deadline = tokio::time::Instant::now() + self.plugin.limits.wall;
-        let permit = self.admission.admit(deadline).await?;
+        let permit = tokio::select! {
+            biased;
+            permit = self.admission.admit(deadline) => permit?,
+            () = self.cut.cancelled() => return Err(self.replaced()),
+        };
         self.counters.requests.fetch_add(1, Relaxed);
+        self.start(request, permit, ticket, deadline, self.is_slow()).await
+    }
+
+    async fn start(
+        self: &Arc<Self>,
+        request: http::Request<WasiBody>,
+        permit: Permit,
+        ticket: Ticket,
+        deadline: tokio::time::Instant,
+        slow: bool,
+    ) -> Result<http::Response<Body>, Failure> {
         match &self.kind {
-            Kind::Sequential(_) => self.run_sequential(request, permit, ticket, deadline).await,
-            Kind::Concurrent(handler) => handler.handle(self, request, permit, ticket).await,
+            Kind::Sequential(_) => {
+                self.run_sequential(request, permit, ticket, deadline, slow).await
+            }
+            Kind::Concurrent(handler) => handler.handle(self, request, permit, ticket, slow).await,
         }
+    }
+
+    /// Makes one instance, and sends it the request if there is one: what a version must be able to do before
+    /// it takes over. Runs on the slow lane, away from those who are being served.
+    ///
+    /// # Errors
+    /// What went wrong, within the limits of the plugin.
+    pub async fn check(
+        self: &Arc<Self>,
+        request: Option<http::Request<WasiBody>>,
+    ) -> Result<Option<http::StatusCode>, Failure> {
+        let deadline = tokio::time::Instant::now() + self.plugin.limits.wall;
+        let meter = Meter::new();
+        meter.reset(self.plugin.limits.cpu);
+        let (sender, receiver) = oneshot::channel();
+        let work = {
+            let (version, meter) = (self.clone(), meter.clone());
+            async move {
+                let made = tokio::time::timeout_at(deadline, version.make(&meter)).await;
+                _ = sender.send(match made {
+                    Ok(Ok(())) => Ok(()),
+                    Ok(Err(failure)) => Err(version.refine(failure, &meter)),
+                    Err(_) => Err(Failure::Wall(version.plugin.limits.wall)),
+                });
+            }
+        };
+        self.slow.start_slow(Run::new(Box::pin(work), meter, Arc::default()));
+        receiver.await.unwrap_or(Err(Failure::Dropped))?;
+        let Some(request) = request else { return Ok(None) };
+        let ticket = self.breaker.enter().map_err(|after| Failure::Broken { after })?;
+        let permit = self.admission.admit(deadline).await?;
+        let response = self.start(request, permit, ticket, deadline, true).await?;
+        Ok(Some(response.status()))
+    }
+
+    /// Makes an instance and drops it.
+    async fn make(&self, meter: &Arc<Meter>) -> Result<(), Failure> {
+        match &self.kind {
+            Kind::Sequential(guest) => guest.instantiate(self, meter).await.map(drop),
+            Kind::Concurrent(guest) => guest.instantiate(self, meter).await,
+        }
+    }
+
+    /// Another version has taken its place: instances that wait are dropped now, those at work when their
+    /// request ends. Gives what is cancelled when all of it is gone.
+    pub fn retire(&self) -> CancellationToken {
+        self.retired.cancel();
+        for list in &self.idle {
+            let waiting = std::mem::take(&mut *list.lock());
+            self.idle_in_all.give_back(waiting.len());
+        }
+        self.gone.token().clone()
+    }
+
+    /// Ends the requests that are still at work after `drain`.
+    pub fn cut(&self, drain: Duration) {
+        _ = self.drain.set(drain);
+        self.cut.cancel();
+    }
+
+    /// Why a request was cut.
+    pub(super) fn replaced(&self) -> Failure {
+        Failure::Replaced(self.drain.get().copied().unwrap_or_default())
     }
 
     async fn run_sequential(
@@ -215,8 +315,8 @@ impl Version {
         permit: Permit,
         ticket: Ticket,
         deadline: tokio::time::Instant,
+        slow: bool,
     ) -> Result<http::Response<Body>, Failure> {
-        let slow = self.is_slow();
         let instance = self.take_idle(if slow { Lane::Slow(0) } else { Lane::here() });
         let meter = instance.as_ref().map_or_else(Meter::new, |i| i.meter().clone());
         meter.reset(self.plugin.limits.cpu);
@@ -224,7 +324,8 @@ impl Version {
         // Whoever asks nobody has nobody to tell.
         let gone = (!self.context.fetch.is_empty()).then(CancellationToken::new);
         let (sender, receiver) = oneshot::channel();
-        let answer = Arc::new(Answer(Mutex::new(Some(sender))));
+        let broken = Arc::<AtomicBool>::default();
+        let answer = Arc::new(Answer { sender: Mutex::new(Some(sender)), broken: broken.clone() });
         let stop = Arc::new(Stop::default());
         let run = Run::new(
             Box::pin(self.clone().work(
@@ -250,9 +351,12 @@ impl Version {
         guard.1 = true;
         response.map(|response| {
             let left = body::declared_length(response.headers());
-            response.map(|body| match gone {
-                Some(gone) => Body::Guest(GuestBody::telling(body, left, gone)),
-                None => Body::Guest(body.into()),
+            response.map(|body| {
+                let body = match gone {
+                    Some(gone) => GuestBody::telling(body, left, gone),
+                    None => body.into(),
+                };
+                Body::Guest(body.unless(broken))
             })
         })
     }
@@ -272,7 +376,13 @@ impl Version {
         let Kind::Sequential(guest) = &self.kind else { return };
         let id = request.headers().get("x-request-id").cloned();
         let work = guest.serve(&self, instance, &meter, request, gone, &answer);
-        let failure = match tokio::time::timeout_at(deadline, work).await {
+        let work = tokio::time::timeout_at(deadline, work);
+        let ended = tokio::select! {
+            biased;
+            ended = work => ended,
+            () = self.cut.cancelled() => Ok(Err(self.replaced())),
+        };
+        let failure = match ended {
             Ok(Ok(instance)) => {
                 self.put_back(instance);
                 answer.is_open().then_some(Failure::Silent)
@@ -340,6 +450,7 @@ impl Version {
         self.counters.failures.fetch_add(1, Relaxed);
         tracing::error!(
             plugin = %self.plugin.name,
+            version = self.number,
             digest = self.digest.get(..12).unwrap_or_default(),
             request = id.and_then(|id| id.to_str().ok()).unwrap_or("-"),
             "{failure}"
@@ -396,7 +507,7 @@ impl Version {
     }
 
     fn put_back(&self, instance: Instance) {
-        if instance.served() >= self.plugin.instances.reuse {
+        if instance.served() >= self.plugin.instances.reuse || self.retired.is_cancelled() {
             return;
         }
         let Some(list) = self.idle_list(Lane::here()) else { return };

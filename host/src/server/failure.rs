@@ -69,7 +69,7 @@ pub(super) fn response(refusal: &Refusal<'_>) -> Response<Body> {
         Refusal::Compiling => {
             headers.insert(RETRY_AFTER, RETRY_COMPILE);
         }
-        Refusal::Plugin(Failure::QueueFull { .. } | Failure::NoPlace(_)) => {
+        Refusal::Plugin(Failure::QueueFull { .. } | Failure::NoPlace(_) | Failure::Replaced(_)) => {
             headers.insert(RETRY_AFTER, RETRY_QUEUE);
         }
         Refusal::Plugin(Failure::Broken { after }) => {
@@ -100,6 +100,10 @@ fn of_plugin(failure: &Failure) -> (StatusCode, String) {
         Failure::Broken { .. } => (
             StatusCode::SERVICE_UNAVAILABLE,
             "This part of the site is out of order for a moment. Try again soon.".to_owned(),
+        ),
+        Failure::Replaced(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "This took too long while the site was being renewed. Try again.".to_owned(),
         ),
         Failure::Dropped => (StatusCode::SERVICE_UNAVAILABLE, "The house is closing.".to_owned()),
     }

@@ -9,9 +9,8 @@ use super::limit::Limited;
 use super::request_id::{self, X_REQUEST_ID};
 use crate::body::{Body, BodyError, declared_length};
 use crate::cache::Decision;
-use crate::config::Plugin;
 use crate::plugins::{Plugins, Slot, State};
-use crate::routing::{Found, Router};
+use crate::routing::Found;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderValue, Request, Response, header};
@@ -28,9 +27,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// What serves requests.
 pub struct House {
-    /// Where a request goes.
-    pub router: Router<Arc<Slot>>,
-    /// All plugins.
+    /// All plugins, and the routes to them.
     pub plugins: Arc<Plugins>,
     /// The access log; none when it is switched off.
     pub log: Option<AccessLog>,
@@ -77,42 +74,45 @@ impl House {
             cut: false,
         });
         let is_head = request.method() == http::Method::HEAD;
-        let (plugin, mut response) = self.answer(request).await;
+        let (slot, mut response) = self.answer(request).await;
         response.headers_mut().insert(X_REQUEST_ID, id);
         let declared = declared_length(response.headers());
         let bodyless = matches!(response.status().as_u16(), 100..=199 | 204 | 304);
         let line = entry.map(|mut entry| {
             entry.status = response.status().as_u16();
-            entry.plugin = plugin;
+            entry.plugin = slot.as_ref().map(|slot| slot.plugin.clone());
             Box::new(Line { entry: Some(entry), began, house: self.clone() })
         });
         response.map(|body| {
             let known = declared.or(body.size_hint().exact());
             let left = if is_head || bodyless { Some(0) } else { known };
             let ended = left == Some(0) || body.is_end_stream();
-            Logged { body, line, left, ended }
+            Logged { body, line, left, ended, _slot: slot }
         })
     }
 
-    /// Which plugin it was, and what it (or the house) says.
-    async fn answer(&self, request: Request<Incoming>) -> (Option<Arc<Plugin>>, Response<Body>) {
+    /// Which version of which plugin it was, and what it (or the house) says.
+    async fn answer(&self, request: Request<Incoming>) -> (Option<Arc<Slot>>, Response<Body>) {
         let Some(host) = host(&request) else {
             return (None, failure::response(&Refusal::Host));
         };
-        let slot = match self.router.find(request.method(), Some(host), request.uri().path()) {
+        // Taken once: whatever is deployed meanwhile, this request is of one deployment.
+        let active = self.plugins.active();
+        let slot = match active.find(request.method(), Some(host), request.uri().path()) {
             Found::Route(slot) => slot.clone(),
             Found::MethodNotAllowed { allow } => {
                 return (None, failure::response(&Refusal::Method(allow)));
             }
             Found::None => return (None, failure::response(&Refusal::NoRoute)),
         };
-        let plugin = Some(slot.plugin.clone());
+        drop(active);
         let limit = slot.plugin.limits.body;
         if declared_length(request.headers()).is_some_and(|length| length > limit) {
-            return (plugin, failure::response(&Refusal::BodyTooLarge(limit)));
+            return (Some(slot), failure::response(&Refusal::BodyTooLarge(limit)));
         }
         let (parts, body) = request.into_parts();
-        (plugin, self.through_cache(&slot, parts, body).await)
+        let response = self.through_cache(&slot, parts, body).await;
+        (Some(slot), response)
     }
 
     async fn through_cache(
@@ -212,6 +212,8 @@ pub(super) struct Logged {
     /// Bytes still to come, when their number is known: whoever sends them asks for no more.
     left: Option<u64>,
     ended: bool,
+    /// The version that answers is there until its answer has ended. Dropped last.
+    _slot: Option<Arc<Slot>>,
 }
 
 impl Drop for Logged {

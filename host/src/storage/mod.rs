@@ -10,6 +10,10 @@ use futures::stream::BoxStream;
 
 pub mod rocks;
 
+/// The namespace of the house itself. No configuration can grant it and no call of the admin API can name
+/// it: neither takes a name with this character.
+pub const HOUSE: &str = "!house";
+
 /// An answer that is at hand, or one that needs the disk.
 ///
 /// A hit in memory must not cost an allocation or a trip through the scheduler, and a miss must not

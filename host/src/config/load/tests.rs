@@ -45,6 +45,44 @@ fn a_plugin_is_read_whole() {
 }
 
 #[test]
+fn a_plugin_can_be_read_again_from_what_is_kept_of_it() {
+    let table = "routes = [\"/*\"]\nkv = [\"notes\"]\ncache = true\nhealth = \"/up\"\n\
+                 config = { base = \"b\\n\", \"odd key\" = \"x\" }\nlimits = { cpu = \"10ms\", queue = 0x10 }\n";
+    let config = accepted(&format!("{PLUGIN}digest = \"sha256:{}\"\n{table}", "a".repeat(64)));
+    let named = config.plugins.get("a").unwrap();
+    let component = Path::new("/data/components/x.wasm");
+    let stored = crate::config::Plugin::stored("a", &named.table, component, 1000).unwrap();
+    assert_eq!(stored.component, component);
+    assert!(named.digest.is_some() && stored.digest.is_none());
+    assert_eq!(stored.table, named.table);
+    assert_eq!(
+        (stored.routes, stored.kv, stored.config, stored.limits, stored.health, stored.cache),
+        (
+            named.routes.clone(),
+            named.kv.clone(),
+            named.config.clone(),
+            named.limits,
+            named.health.clone(),
+            named.cache
+        )
+    );
+}
+
+#[test]
+fn wrong_plugins_are_told_apart_from_wrong_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("guesthouse.toml");
+    std::fs::write(&file, "[server]\nthreads = 3\n[plugins.a]\ncomponent = \"gone.wasm\"\n")
+        .unwrap();
+    let (config, errors) = Config::load_leniently(&file).unwrap();
+    assert_eq!(config.server.threads, Some(3));
+    assert!(errors.unwrap().to_string().contains("gone.wasm"));
+    assert!(Config::load(&file).is_err());
+    std::fs::write(&file, "[server]\nthreds = 3\n").unwrap();
+    assert!(Config::load_leniently(&file).is_err());
+}
+
+#[test]
 fn every_wrong_line_says_where_and_what_to_do() {
     let p = |line: &str| format!("{PLUGIN}{line}\n");
     for (text, expected) in [
@@ -53,6 +91,13 @@ fn every_wrong_line_says_where_and_what_to_do() {
             "guesthouse.toml:2:1: There is no `listn` in [server]. Did you mean `listen`?",
         ),
         ("[sever]\n".into(), "Did you mean `server`?"),
+        (p("digest = \"sha256:12\""), "64 hexadecimal digits"),
+        (p("health = \"up\""), "is not a path"),
+        (
+            "[engine]\ncompile_memory = \"1MiB\"\n".into(),
+            "`compile_memory` in [engine] must be from",
+        ),
+        ("[server]\nswap_drain = \"2 days\"\n".into(), "unit of time"),
         (
             "[server]\nlisten = 8787\n".into(),
             ":2:10: `listen` in [server] must be a text in quotes, not a number.",

@@ -1,0 +1,183 @@
+//! Compiling, in a process of its own.
+//!
+//! Owns both sides: the house starts itself anew with a hidden command, and that process reads a component,
+//! compiles it and writes the machine code. The danger that shaped it: a component made to be compiled for
+//! hours, or into more memory than there is. The process that serves must not notice, so the other one has a
+//! limit of time, a limit of memory, a low priority, no environment (which holds secrets), and dies with its
+//! parent.
+
+use super::settings;
+use rustix::process::{Resource, Rlimit, Signal};
+use std::hash::{Hash, Hasher};
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+/// The hidden command.
+pub const COMMAND: &str = "compile-component";
+/// How much nicer than the house the compiler is (`nice(2)`).
+const NICENESS: i32 = 10;
+/// How often the house looks whether the compiler has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Bytes of what the compiler says that are read.
+const MOST_TEXT: u64 = 16 << 10;
+
+/// How the compiler says that it was the component's fault.
+const REFUSED: u8 = 3;
+/// How it says that the code could not be written.
+const NOT_WRITTEN: u8 = 4;
+
+/// Why there is no machine code.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// The component is not valid, or uses what this engine has not.
+    #[error("the component does not compile: {0}")]
+    Refused(String),
+    /// It took too long.
+    #[error("compiling the component took longer than {0:?} (engine.compile_timeout)")]
+    Time(Duration),
+    /// It took too much memory.
+    #[error("compiling the component took more than {0} bytes of memory (engine.compile_memory)")]
+    Memory(u64),
+    /// The code could not be written.
+    #[error("the compiled component could not be written: {0}")]
+    NotWritten(String),
+    /// The process could not be started, or ended in a way that it should not.
+    #[error("the compiler failed: {0}")]
+    Failed(String),
+}
+
+/// What a compilation may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Compiler {
+    /// `engine.compile_timeout`
+    pub timeout: Duration,
+    /// `engine.compile_memory`
+    pub memory: u64,
+}
+
+/// Kills the process unless it has ended.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+impl Compiler {
+    /// Compiles `wasm` into the file `code`. Blocks for as long as it takes.
+    pub(super) fn compile(&self, wasm: &Path, code: &Path, key: u64) -> Result<(), CompileError> {
+        let failed = |error: std::io::Error| CompileError::Failed(error.to_string());
+        // The running program by its inode: also when the file has been replaced by a newer release.
+        let mut child = Command::new("/proc/self/exe")
+            .arg(COMMAND)
+            .args([wasm, code])
+            .arg(format!("{key:016x}"))
+            .arg(self.memory.to_string())
+            .arg(std::process::id().to_string())
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map(Killed)
+            .map_err(failed)?;
+        let stderr = child.0.stderr.take();
+        let listener = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            if let Some(mut stderr) = stderr {
+                _ = stderr.by_ref().take(MOST_TEXT).read_to_end(&mut text);
+                _ = std::io::copy(&mut stderr, &mut std::io::sink());
+            }
+            String::from_utf8_lossy(&text).trim().to_owned()
+        });
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = child.0.try_wait().map_err(failed)? {
+                break status;
+            }
+            if began.elapsed() > self.timeout {
+                return Err(CompileError::Time(self.timeout));
+            }
+            std::thread::sleep(LOOK_EVERY);
+        };
+        let text = listener.join().unwrap_or_default();
+        match status.code() {
+            Some(0) => Ok(()),
+            Some(code) if code == i32::from(REFUSED) => Err(CompileError::Refused(text)),
+            Some(code) if code == i32::from(NOT_WRITTEN) => Err(CompileError::NotWritten(text)),
+            _ if is_out_of_memory(&text) => Err(CompileError::Memory(self.memory)),
+            _ => {
+                let how = match status.signal() {
+                    Some(signal) => format!("signal {signal}"),
+                    None => status.to_string(),
+                };
+                Err(CompileError::Failed(format!("{how}: {text}")))
+            }
+        }
+    }
+}
+
+/// What the standard library, its threads and the compiler say when an allocation is denied.
+fn is_out_of_memory(text: &str) -> bool {
+    text.contains("memory allocation of")
+        || text.contains("Cannot allocate memory")
+        || text.contains("os error 11")
+        || text.contains("os error 12")
+}
+
+/// The other side: what the hidden command does.
+pub fn run(wasm: &Path, code: &Path, key: u64, memory: u64, parent: i32) -> ExitCode {
+    let say = |status: u8, text: String| {
+        eprintln!("{text}");
+        ExitCode::from(status)
+    };
+    if let Err(error) = confine(memory, parent) {
+        return say(1, error.to_string());
+    }
+    let wasm = match std::fs::read(wasm) {
+        Ok(wasm) => wasm,
+        Err(error) => return say(1, format!("the component can't be read: {error}")),
+    };
+    let engine = match settings::compiler() {
+        Ok(engine) => engine,
+        Err(error) => return say(1, format!("{error:#}")),
+    };
+    if key_of(&engine) != key {
+        return say(1, "its settings are not those of the house".to_owned());
+    }
+    match engine.precompile_component(&wasm) {
+        Ok(bytes) => match std::fs::write(code, bytes) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => say(NOT_WRITTEN, error.to_string()),
+        },
+        Err(error) => say(REFUSED, format!("{error:#}")),
+    }
+}
+
+/// Everything in an engine that compiled code depends on, as a number.
+pub(super) fn key_of(engine: &wasmtime::Engine) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Gives up what the compiler doesn't need, before it has seen a byte of the component.
+fn confine(memory: u64, parent: i32) -> std::io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    if rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get()) != Some(parent) {
+        return Err(std::io::Error::other("the house is gone"));
+    }
+    // Address space is cheap and reserved in plenty; what counts is memory that can be written to.
+    let limit = Rlimit { current: Some(memory), maximum: Some(memory) };
+    rustix::process::setrlimit(Resource::Data, limit)?;
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    rustix::process::setrlimit(Resource::Core, none)?;
+    // Best effort: at the same priority it compiles just as well.
+    _ = rustix::process::setpriority_process(None, NICENESS);
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! What serves after a start.
+//!
+//! Owns the choice between the configuration and what was active before, and the compiling that a start may
+//! need. The first start deploys the configuration as it stands; a later one serves what was active, from what
+//! the house keeps. What isn't compiled is compiled in the background while the others serve.
+
+use super::check::{self, PluginError};
+use super::components::Components;
+use super::deploy::{Candidate, DeployError, DeployRequest, blocking};
+use super::records::{Pointer, Record, Records, now};
+use super::{Active, Plugins, Slot};
+use crate::cache::ResponseCache;
+use crate::config::{Config, ConfigErrors};
+use crate::engine::Engine;
+use crate::storage::Store;
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// What plugins stand on: fixed from the start of the house to its end.
+#[derive(Clone)]
+pub struct Setup {
+    /// The configuration, read anew for each deployment.
+    pub file: PathBuf,
+    /// Whether secrets may come from `.dev.vars`.
+    pub dev_secrets: bool,
+    /// `server.swap_drain`
+    pub swap_drain: Duration,
+    /// `engine.max_instances`
+    pub max_instances: u32,
+    /// The engine.
+    pub engine: Arc<Engine>,
+    /// The storage.
+    pub store: Arc<dyn Store>,
+    /// The response cache of the house, unless it is switched off.
+    pub cache: Option<Arc<ResponseCache>>,
+}
+
+/// A version that must be compiled before it can serve.
+struct ToCompile {
+    slot: Arc<Slot>,
+    candidate: Candidate,
+}
+
+impl Plugins {
+    /// Makes active what is to serve, and starts to compile in the background what isn't compiled.
+    ///
+    /// `config` is the configuration with what is wrong with its plugins. With `deploy` it is deployed whatever
+    /// was active before.
+    ///
+    /// # Errors
+    /// What was active can't be served any more, or the configuration is to be deployed and can't be. A
+    /// component whose compilation fails later is reported in the log and by the admin API.
+    pub async fn open(
+        setup: Setup,
+        config: (Config, Option<ConfigErrors>),
+        data: &Path,
+        deploy: bool,
+    ) -> Result<Arc<Self>, DeployError> {
+        let components = Components::open(data).map_err(|source| PluginError::Keep {
+            plugin: "*".to_owned(),
+            path: data.join("components"),
+            source,
+        })?;
+        let plugins = Arc::new(Self {
+            active: ArcSwap::new(Active::new(0, BTreeMap::new()).map_err(PluginError::from)?),
+            changes: watch::Sender::new(0),
+            deploying: tokio::sync::Mutex::new(()),
+            draining: Mutex::default(),
+            last: Mutex::default(),
+            records: Records::new(setup.store.clone()),
+            components,
+            setup,
+        });
+        let pointer = plugins.records.pointer().await?;
+        let to_compile = match &pointer {
+            Some(pointer) => plugins.restore(pointer, deploy).await?,
+            None => {
+                let (config, errors) = config;
+                errors.map_or(Ok(()), |errors| Err(DeployError::Config(errors)))?;
+                plugins.first(&config).await?
+            }
+        };
+        plugins.collect(true).await?;
+        let none = to_compile.is_empty();
+        plugins.compile_in_background(to_compile);
+        if pointer.is_some() && deploy {
+            let request = DeployRequest { allow_new_grants: true, ..DeployRequest::default() };
+            plugins.deploy(request).await?;
+        } else if pointer.is_some() {
+            tokio::spawn(plugins.clone().say_what_differs());
+        }
+        if none {
+            plugins.changed();
+        }
+        Ok(plugins)
+    }
+
+    /// Deploys the configuration where nothing was deployed before.
+    async fn first(self: &Arc<Self>, config: &Config) -> Result<Vec<ToCompile>, DeployError> {
+        let mut places = Vec::new();
+        for (name, plugin) in &config.plugins {
+            let (read, components) = (plugin.clone(), self.components.clone());
+            let (digest, size) = blocking(move || {
+                let (wasm, digest) = check::read(&read)?;
+                components.put(&digest, &wasm).map_err(|source| PluginError::Keep {
+                    plugin: read.name.clone(),
+                    path: components.path(&digest),
+                    source,
+                })?;
+                Ok::<_, PluginError>((digest, wasm.len() as u64))
+            })
+            .await??;
+            let record = Record {
+                plugin: name.clone(),
+                number: 1,
+                digest,
+                size,
+                created: now(),
+                table: plugin.table.clone(),
+            };
+            let secrets = self.secrets(plugin)?;
+            places.push(Candidate { record, plugin: plugin.clone(), secrets, wasm: None });
+        }
+        let records: Vec<Record> = places.iter().map(|place| place.record.clone()).collect();
+        let plugins = records.iter().map(|record| (record.plugin.clone(), record.number)).collect();
+        let pointer = Pointer { sequence: 1, at: now(), plugins };
+        let to_compile = self.fill(1, places).await?;
+        self.records.commit(&pointer, &records).await?;
+        Ok(to_compile)
+    }
+
+    /// Serves again what was active. What can't be used any more is left out with `lenient`, which is for a
+    /// start that replaces it anyway.
+    async fn restore(
+        self: &Arc<Self>,
+        pointer: &Pointer,
+        lenient: bool,
+    ) -> Result<Vec<ToCompile>, DeployError> {
+        let mut places = Vec::new();
+        for (name, number) in &pointer.plugins {
+            let missing = || PluginError::Kept {
+                plugin: name.clone(),
+                number: *number,
+                reason: "it is missing in the storage".to_owned(),
+            };
+            let record = self.records.version(name, *number).await?;
+            match record.ok_or_else(missing).and_then(|record| self.kept(record)) {
+                Ok(candidate) => places.push(candidate),
+                Err(error) if lenient => tracing::warn!("{error}"),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.fill(pointer.sequence, places).await
+    }
+
+    /// Makes these versions the active ones. Gives those that must be compiled first.
+    async fn fill(
+        self: &Arc<Self>,
+        sequence: u64,
+        places: Vec<Candidate>,
+    ) -> Result<Vec<ToCompile>, DeployError> {
+        let mut slots = BTreeMap::new();
+        let mut to_compile = Vec::new();
+        for candidate in places {
+            let slot = self.slot(&candidate);
+            slots.insert(candidate.record.plugin.clone(), slot.clone());
+            match self.load(&candidate, false).await? {
+                Some(version) => slot.activate(version),
+                None => to_compile.push(ToCompile { slot, candidate }),
+            }
+        }
+        let active = Active::new(sequence, slots).map_err(PluginError::from)?;
+        self.active.store(active);
+        Ok(to_compile)
+    }
+
+    /// Compiles the smallest first, so that as much as possible serves as soon as possible.
+    fn compile_in_background(self: &Arc<Self>, mut work: Vec<ToCompile>) {
+        if work.is_empty() {
+            return;
+        }
+        work.sort_by_key(|item| item.candidate.record.size);
+        let plugins = self.clone();
+        tokio::spawn(async move {
+            let of = work.len();
+            for (done, ToCompile { slot, candidate }) in work.into_iter().enumerate() {
+                let name = &slot.plugin.name;
+                tracing::info!(
+                    "compiling plugin `{name}` ({} of {of}, {:.1} MB); the other plugins serve meanwhile",
+                    done + 1,
+                    candidate.record.size as f64 / 1e6
+                );
+                let began = Instant::now();
+                match plugins.load(&candidate, true).await {
+                    Ok(None) => {}
+                    Ok(Some(version)) => {
+                        tracing::info!(
+                            "plugin `{name}` is ready after {:.1} s of compiling",
+                            began.elapsed().as_secs_f64()
+                        );
+                        slot.activate(version);
+                    }
+                    Err(error) => {
+                        tracing::error!("plugin `{name}` can't serve: {error}");
+                        slot.fail(error.to_string());
+                    }
+                }
+                plugins.changed();
+            }
+        });
+    }
+
+    /// Tells the operator whether the configuration says something else than what serves.
+    async fn say_what_differs(self: Arc<Self>) {
+        let file = self.setup.file.display();
+        match self.plan(&DeployRequest::default()).await {
+            Ok((plan, _)) if plan.is_empty() => {}
+            Ok((plan, _)) => tracing::warn!(
+                "{file} differs from what serves: {}. `guesthouse deploy` applies it, `serve --deploy` at a \
+                 start",
+                plan.summary()
+            ),
+            Err(error) => tracing::warn!(
+                "{file} could not be compared with what serves, which goes on as it was: {error}"
+            ),
+        }
+    }
+}

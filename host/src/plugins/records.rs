@@ -1,0 +1,152 @@
+//! What the house remembers of versions and of the active deployment.
+//!
+//! Owns a namespace of the storage that neither a plugin nor the operator's `kv` can name. A deployment is
+//! one atomic write: the records of its new versions, the pointer, and the removal of what is too old. The
+//! danger that shaped it: a crash between two of those.
+
+use crate::storage::{
+    Condition, Expiry, HOUSE, ListOptions, Operation, PutOptions, Store, StoreError,
+};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Versions of one plugin that are kept.
+pub const KEPT: usize = 100;
+
+/// The key of the pointer.
+const POINTER: &str = "deployment";
+/// What the keys of versions begin with.
+const VERSIONS: &str = "version/";
+
+/// A version as it is kept: everything that makes it, but for the component's bytes and the texts of secrets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The plugin.
+    pub plugin: String,
+    /// From 1, and never used again for the plugin.
+    pub number: u64,
+    /// SHA-256 of the component.
+    pub digest: String,
+    /// Bytes of the component.
+    pub size: u64,
+    /// When it was deployed first: milliseconds since 1970.
+    pub created: u64,
+    /// Its table of the configuration, without `component` and `digest`.
+    pub table: Map<String, Value>,
+}
+
+/// What is active.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pointer {
+    /// From 1; each switch makes the next.
+    pub sequence: u64,
+    /// When: milliseconds since 1970.
+    pub at: u64,
+    /// Plugins and the number of the version that serves.
+    pub plugins: BTreeMap<String, u64>,
+}
+
+/// The namespace.
+#[derive(Clone)]
+pub(super) struct Records {
+    store: Arc<dyn Store>,
+}
+
+fn version_key(plugin: &str, number: u64) -> String {
+    // Twenty digits, so that the order of keys is the order of numbers.
+    format!("{VERSIONS}{plugin}/{number:020}")
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn damaged(key: &str, error: &serde_json::Error) -> StoreError {
+    StoreError::Unavailable(format!("the record `{key}` of the house is damaged: {error}"))
+}
+
+fn put(key: String, value: &impl Serialize) -> Result<Operation, StoreError> {
+    let value = serde_json::to_vec(value).map_err(|error| damaged(&key, &error))?;
+    let options =
+        PutOptions { metadata: Bytes::new(), expires: Expiry::Never, condition: Condition::None };
+    Ok(Operation::Put { key, value: value.into(), options })
+}
+
+impl Records {
+    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+        Self { store }
+    }
+
+    async fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {
+        let Some(entry) = self.store.get(HOUSE, key).resolve().await? else { return Ok(None) };
+        serde_json::from_slice(&entry.value).map(Some).map_err(|error| damaged(key, &error))
+    }
+
+    /// What is active; none before the first deployment.
+    pub(super) async fn pointer(&self) -> Result<Option<Pointer>, StoreError> {
+        self.read(POINTER).await
+    }
+
+    /// One version.
+    pub(super) async fn version(
+        &self,
+        plugin: &str,
+        number: u64,
+    ) -> Result<Option<Record>, StoreError> {
+        self.read(&version_key(plugin, number)).await
+    }
+
+    /// The versions of a plugin, or with an empty name of all plugins; the oldest first.
+    pub(super) async fn versions(&self, plugin: &str) -> Result<Vec<Record>, StoreError> {
+        let prefix = match plugin {
+            "" => VERSIONS.to_owned(),
+            plugin => format!("{VERSIONS}{plugin}/"),
+        };
+        let mut records = Vec::new();
+        let mut cursor = None;
+        loop {
+            let options = ListOptions { prefix: prefix.clone(), limit: 0, cursor };
+            let page = self.store.list(HOUSE, options).resolve().await?;
+            for (key, _) in page.keys {
+                records.extend(self.read::<Record>(&key).await?);
+            }
+            cursor = page.cursor;
+            if cursor.is_none() {
+                return Ok(records);
+            }
+        }
+    }
+
+    /// Makes a deployment the active one: afterwards it is, whatever happens to the process or the power.
+    /// `new` are versions that were not kept before.
+    ///
+    /// # Errors
+    /// The storage failed, and the old deployment is still the active one.
+    pub(super) async fn commit(&self, pointer: &Pointer, new: &[Record]) -> Result<(), StoreError> {
+        let mut operations = vec![put(POINTER.to_owned(), pointer)?];
+        for record in new {
+            operations.push(put(version_key(&record.plugin, record.number), record)?);
+        }
+        let plugins: BTreeSet<&str> = new.iter().map(|record| record.plugin.as_str()).collect();
+        for plugin in plugins {
+            let kept = self.versions(plugin).await?;
+            let total = kept.len() + new.iter().filter(|record| record.plugin == plugin).count();
+            let active = pointer.plugins.get(plugin).copied();
+            let old = kept.iter().filter(|record| Some(record.number) != active);
+            for record in old.take(total.saturating_sub(KEPT)) {
+                operations.push(Operation::Delete {
+                    key: version_key(plugin, record.number),
+                    condition: Condition::None,
+                });
+            }
+        }
+        self.store.write(HOUSE, operations).await.map(drop)
+    }
+}
