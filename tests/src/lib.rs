@@ -1,6 +1,7 @@
 //! The harness of the end-to-end tests: a real house on free ports, with data of its own.
 
 pub mod clients;
+pub mod deploy;
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
@@ -77,7 +78,12 @@ impl House {
 
     fn start_in(folder: TempDir, variables: &[(&str, &str)]) -> Self {
         let mut command = command(folder.path());
-        let mut child = command.envs(variables.iter().copied()).spawn().unwrap();
+        command.envs(variables.iter().copied());
+        Self::spawn(folder, command)
+    }
+
+    fn spawn(folder: TempDir, mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let stderr = child.stderr.take().unwrap();
         std::thread::spawn({
