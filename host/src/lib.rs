@@ -12,6 +12,7 @@ pub mod cli;
 pub mod config;
 pub mod engine;
 mod fault;
+pub mod headers;
 pub mod plugins;
 pub mod routing;
 pub mod server;

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+pub mod ai;
 pub mod upstream;
 
 /// How long anything may take that is not a matter of speed.

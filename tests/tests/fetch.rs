@@ -63,13 +63,14 @@ async fn a_granted_request_goes_out_and_its_answer_comes_back() {
 async fn connections_are_kept_for_the_next_request() {
     let upstream = Upstream::start(|_, _| async { answer(200, "text/plain", "ok") }).await;
     let house = House::start(&format!(
-        "[server]\nthreads = 1\n{}",
+        "[server]\nthreads = 1\n[engine]\nslow_threads = 1\n{}",
         config(&format!("\"{}\"", upstream.url()), "instances = { reuse = 100 }")
     ));
     for _ in 0..20 {
         assert_eq!(fetch(&house, &upstream.url()).await, (200, "ok".into()));
     }
-    assert_eq!(upstream.connections(), 1);
+    // One for each lane, if the machine is so busy that a request was moved.
+    assert!(upstream.connections() <= 2, "{}", upstream.connections());
 }
 
 #[tokio::test]

@@ -10,12 +10,17 @@ use std::time::{Duration, Instant};
 
 /// What the native build is made of: the same for running and for testing, so that heavy dependencies are
 /// compiled once, with one set of features.
-pub(crate) const NATIVE: [&str; 5] = [
+pub(crate) const NATIVE: [&str; 10] = [
     "--release",
     "--package=guesthouse",
     "--package=guesthouse-tests",
     "--package=guesthouse-sdk",
+    "--package=ai-common",
+    "--package=ai-logs",
+    "--package=anthropic",
     "--package=assets",
+    "--package=openai",
+    "--package=replicate",
 ];
 
 /// Builds everything and lays out `target/house`.

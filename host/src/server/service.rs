@@ -9,6 +9,7 @@ use super::limit::Limited;
 use super::request_id::{self, X_REQUEST_ID};
 use crate::body::{Body, BodyError, declared_length};
 use crate::cache::Decision;
+use crate::headers;
 use crate::plugins::{Plugins, Slot, State};
 use crate::routing::Found;
 use bytes::Bytes;
@@ -139,9 +140,11 @@ impl House {
     async fn ask(
         &self,
         slot: &Slot,
-        parts: http::request::Parts,
+        mut parts: http::request::Parts,
         body: Incoming,
     ) -> Response<Body> {
+        // What was meant for us alone; the guest does not see which fields that were.
+        headers::strip_named(&mut parts.headers);
         let Some(version) = slot.active() else {
             let refusal = match slot.state() {
                 State::Failed(_) => Refusal::NotLoaded,

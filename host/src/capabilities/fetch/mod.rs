@@ -22,9 +22,10 @@ pub use network::{Network, Resolve};
 use crate::config::Limits;
 use crate::config::fetch::{FetchGrant, Inject, Piece, Target};
 use crate::config::secrets::SecretText;
+use crate::headers::strip;
 use body::{Outgoing, OutgoingError, Progress, Returning};
 use guesthouse_bindings::guesthouse::fetch::grants;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
+use http::{HeaderName, HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -48,18 +49,6 @@ const MOST_IDLE: usize = 32;
 const MAX_HEAD: usize = 256 << 10;
 /// Header fields of a response.
 const MAX_FIELDS: usize = 200;
-
-/// What is between two neighbours on the way and not passed on (RFC 9110 §7.6.1).
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("keep-alive"),
-];
 
 /// One destination of a plugin, ready for requests.
 struct Destination {
@@ -232,7 +221,8 @@ impl FetchGrants {
 
     /// What a failure of the client means to a guest; the operator is told where it matters.
     fn explain(&self, error: &hyper_util::client::legacy::Error, target: &Target) -> Error {
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+        let mut root: &(dyn std::error::Error + 'static) = error;
+        let mut cause = Some(root);
         while let Some(error) = cause {
             if let Some(error) = error.downcast_ref::<ConnectError>() {
                 if !matches!(error, ConnectError::Denied) {
@@ -256,9 +246,10 @@ impl FetchGrants {
                     OutgoingError::Guest(_) => Error::ConnectionTerminated,
                 };
             }
+            root = error;
             cause = error.source();
         }
-        tracing::warn!(plugin = %self.plugin, destination = %target, "an outbound request failed: {error}");
+        tracing::warn!(plugin = %self.plugin, destination = %target, "an outbound request failed: {root}");
         Error::HttpProtocolError
     }
 }
@@ -307,20 +298,6 @@ fn rewritten(uri: &http::Uri, target: &Target) -> Result<http::Uri, Error> {
         .path_and_query(path)
         .build()
         .map_err(|_| Error::HttpRequestUriInvalid)
-}
-
-/// Takes off what is not passed on, also what `Connection` names.
-fn strip(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
-        .collect();
-    for name in HOP_BY_HOP.iter().chain(&named) {
-        headers.remove(name);
-    }
 }
 
 /// *Prepare*: how the requests of one instance leave.
