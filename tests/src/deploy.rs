@@ -105,6 +105,15 @@ impl House {
         names
     }
 
+    /// Waits until a folder of the data folder holds so many files.
+    pub fn wait_for_files(&self, folder: &str, number: usize) {
+        let began = Instant::now();
+        while self.files(folder).len() != number {
+            assert!(began.elapsed() < PATIENCE, "{number} expected: {:?}", self.files(folder));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// A POST of the admin API: status and answer.
     #[must_use]
     pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {

@@ -255,3 +255,20 @@ fn a_stream_goes_on_with_its_version_and_is_cut_when_the_drain_is_over() {
     house.wait_until_drained();
     assert_eq!(house.mapped_code().len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_of_wasi_http_0_3_that_wait_for_requests_go_with_their_version() {
+    let component = guesthouse_tests::guest("wasip3");
+    let table = "routes = [\"/*\"]\ninstances = { reuse = 1000, concurrent = 4, idle = \"1h\" }";
+    let house = House::start(&guesthouse_tests::plugin("guest", &component, table));
+    for number in 2..5 {
+        for _ in 0..4 {
+            assert_eq!(reqwest::get(&house.url).await.unwrap().status(), 200);
+        }
+        let (status, answer) =
+            tokio::task::block_in_place(|| house.post("/v1/deployments", &json!({"force": true})));
+        assert_eq!(status, 200, "{answer}");
+        tokio::task::block_in_place(|| house.wait_until_drained());
+        assert_eq!(house.api("/v1/plugins/guest")["number"], number);
+    }
+}

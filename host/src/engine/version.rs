@@ -79,6 +79,8 @@ pub struct Version {
     slow_until: AtomicU64,
     /// Set when another version has taken its place: from then on nothing is kept for a next request.
     pub(super) retired: CancellationToken,
+    /// The same for the path of a request, where a lock would be felt.
+    retiring: AtomicBool,
     /// Set when the requests that began with it have had their time.
     pub(super) cut: CancellationToken,
     /// How long that time was, for the message.
@@ -192,6 +194,7 @@ impl Version {
             born: Instant::now(),
             slow_until: AtomicU64::new(0),
             retired: CancellationToken::new(),
+            retiring: AtomicBool::new(false),
             cut: CancellationToken::new(),
             drain: OnceLock::new(),
             gone: CancellationToken::new().drop_guard(),
@@ -290,6 +293,7 @@ impl Version {
     /// Another version has taken its place: instances that wait are dropped now, those at work when their
     /// request ends. Gives what is cancelled when all of it is gone.
     pub fn retire(&self) -> CancellationToken {
+        self.retiring.store(true, Relaxed);
         self.retired.cancel();
         for list in &self.idle {
             let waiting = std::mem::take(&mut *list.lock());
@@ -507,7 +511,7 @@ impl Version {
     }
 
     fn put_back(&self, instance: Instance) {
-        if instance.served() >= self.plugin.instances.reuse || self.retired.is_cancelled() {
+        if instance.served() >= self.plugin.instances.reuse || self.retiring.load(Relaxed) {
             return;
         }
         let Some(list) = self.idle_list(Lane::here()) else { return };

@@ -85,9 +85,8 @@ impl Plugins {
                 plugins.first(&config).await?
             }
         };
-        plugins.collect(true).await?;
         let none = to_compile.is_empty();
-        plugins.compile_in_background(to_compile);
+        plugins.clean_and_compile_in_background(to_compile);
         if pointer.is_some() && deploy {
             let request = DeployRequest { allow_new_grants: true, ..DeployRequest::default() };
             plugins.deploy(request).await?;
@@ -179,14 +178,18 @@ impl Plugins {
         Ok(to_compile)
     }
 
-    /// Compiles the smallest first, so that as much as possible serves as soon as possible.
-    fn compile_in_background(self: &Arc<Self>, mut work: Vec<ToCompile>) {
-        if work.is_empty() {
-            return;
-        }
+    /// Removes what a crash may have left, then compiles the smallest first, so that as much as possible serves
+    /// as soon as possible.
+    fn clean_and_compile_in_background(self: &Arc<Self>, mut work: Vec<ToCompile>) {
         work.sort_by_key(|item| item.candidate.record.size);
         let plugins = self.clone();
         tokio::spawn(async move {
+            {
+                let _turn = plugins.deploying.lock().await;
+                if let Err(error) = plugins.collect(true).await {
+                    tracing::warn!("what a crash may have left was not removed: {error}");
+                }
+            }
             let of = work.len();
             for (done, ToCompile { slot, candidate }) in work.into_iter().enumerate() {
                 let name = &slot.plugin.name;

@@ -150,3 +150,48 @@ impl Records {
         self.store.write(HOUSE, operations).await.map(drop)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::Durability;
+    use crate::storage::Limits;
+    use crate::storage::rocks::Rocks;
+
+    fn record(number: u64) -> Record {
+        Record {
+            plugin: "a".to_owned(),
+            number,
+            digest: "d".to_owned(),
+            size: 1,
+            created: 1,
+            table: Map::new(),
+        }
+    }
+
+    fn pointer(sequence: u64, active: u64) -> Pointer {
+        Pointer { sequence, at: 1, plugins: BTreeMap::from([("a".to_owned(), active)]) }
+    }
+
+    #[tokio::test]
+    async fn the_last_hundred_versions_are_kept_and_the_active_one_however_old_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let store =
+            Rocks::open(folder.path(), Limits::default(), Durability::Process, 1 << 20).unwrap();
+        let records = Records::new(store);
+        assert_eq!(records.pointer().await.unwrap(), None);
+        for number in 1..=KEPT as u64 + 5 {
+            // The second stays the active one, as after a rollback.
+            records.commit(&pointer(number, 2), &[record(number)]).await.unwrap();
+        }
+        let kept: Vec<u64> =
+            records.versions("a").await.unwrap().iter().map(|record| record.number).collect();
+        assert_eq!(kept.len(), KEPT);
+        assert_eq!(kept.first(), Some(&2));
+        assert_eq!(kept.get(1), Some(&7), "the oldest but the active one are gone");
+        assert_eq!(kept.last(), Some(&(KEPT as u64 + 5)));
+        assert_eq!(records.pointer().await.unwrap().unwrap().plugins.get("a"), Some(&2));
+        assert_eq!(records.version("a", 3).await.unwrap(), None);
+    }
+}
