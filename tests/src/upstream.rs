@@ -26,6 +26,10 @@ pub struct Seen {
     pub method: String,
     /// Path and query.
     pub target: String,
+    /// Which HTTP.
+    pub version: hyper::Version,
+    /// Host and port, whichever way they came.
+    pub authority: String,
     /// All fields, in lower case.
     pub headers: Vec<(String, String)>,
 }
@@ -66,6 +70,34 @@ impl Upstream {
         F: Fn(Seen, Incoming) -> A + Send + Sync + 'static,
         A: Future<Output = Response<Body>> + Send + 'static,
     {
+        Self::start_with(None, script).await
+    }
+
+    /// Starts one with TLS and both versions of HTTP; gives the certificate (PEM) that it has for a name.
+    pub async fn start_tls<F, A>(name: &str, script: F) -> (Self, String)
+    where
+        F: Fn(Seen, Incoming) -> A + Send + Sync + 'static,
+        A: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key.unwrap())
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        (Self::start_with(Some(acceptor), script).await, made.cert.pem())
+    }
+
+    async fn start_with<F, A>(tls: Option<tokio_rustls::TlsAcceptor>, script: F) -> Self
+    where
+        F: Fn(Seen, Incoming) -> A + Send + Sync + 'static,
+        A: Future<Output = Response<Body>> + Send + 'static,
+    {
         let script: Script = Arc::new(move |seen, body| Box::pin(script(seen, body)));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -77,14 +109,22 @@ impl Upstream {
                 while let Ok((stream, _)) = listener.accept().await {
                     connections.fetch_add(1, SeqCst);
                     _ = stream.set_nodelay(true);
-                    let (seen, script) = (seen.clone(), script.clone());
+                    let (seen, script, tls) = (seen.clone(), script.clone(), tls.clone());
                     tokio::spawn(async move {
                         let service = hyper::service::service_fn(move |request| {
                             serve(request, seen.clone(), script.clone())
                         });
                         let builder =
                             hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-                        _ = builder.serve_connection(TokioIo::new(stream), service).await;
+                        match tls {
+                            None => {
+                                _ = builder.serve_connection(TokioIo::new(stream), service).await;
+                            }
+                            Some(tls) => {
+                                let Ok(stream) = tls.accept(stream).await else { return };
+                                _ = builder.serve_connection(TokioIo::new(stream), service).await;
+                            }
+                        }
                     });
                 }
             }
@@ -126,6 +166,14 @@ async fn serve(
     let fields = parts.headers.iter();
     let one = Seen {
         method: parts.method.to_string(),
+        version: parts.version,
+        authority: match parts.uri.authority() {
+            Some(authority) => authority.to_string(),
+            None => String::from_utf8_lossy(
+                parts.headers.get("host").map(|host| host.as_bytes()).unwrap_or_default(),
+            )
+            .into_owned(),
+        },
         target: parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
         headers: fields
             .map(|(name, value)| {

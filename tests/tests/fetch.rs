@@ -491,3 +491,36 @@ fn a_wrong_grant_stops_the_start_and_says_what_is_wrong() {
         assert!(said.contains(expected), "{grants}: {said}");
     }
 }
+
+#[tokio::test]
+async fn tls_is_checked_against_the_configured_roots_and_speaks_http_2() {
+    let (upstream, certificate) = Upstream::start_tls("secure.test", |seen, body| async move {
+        let length = body.collect().await.unwrap().to_bytes().len();
+        answer(200, "text/plain", format!("{:?} {length}", seen.version))
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let roots = folder.path().join("roots.pem");
+    std::fs::write(&roots, certificate).unwrap();
+    let port = upstream.address.port();
+    let grants = format!(
+        "{{ url = \"https://secure.test:{port}\", allow_private = true }}, \
+         {{ url = \"https://other.test:{port}\", allow_private = true }}"
+    );
+    let hosts =
+        "[fetch.hosts]\n\"secure.test\" = [\"127.0.0.1\"]\n\"other.test\" = [\"127.0.0.1\"]\n";
+    let secure = format!("https://secure.test:{port}/");
+
+    let trusting =
+        house(&grants, &format!("\n[fetch]\nroots = {:?}\n{hosts}", roots.display().to_string()));
+    let request = client().post(&trusting.url).header("x-url", &secure).body(vec![1; 200_000]);
+    assert_eq!(request.send().await.unwrap().text().await.unwrap(), "HTTP/2.0 200000");
+    assert_eq!(upstream.last().authority, format!("secure.test:{port}"));
+    let other = fetch(&trusting, &format!("https://other.test:{port}/")).await.1;
+    assert!(other.contains("TlsCertificateError"), "a certificate is for its name: {other}");
+
+    let plain = house(&grants, &format!("\n{hosts}"));
+    let (_, text) = fetch(&plain, &secure).await;
+    assert!(text.contains("TlsCertificateError"), "{text}");
+    assert_eq!(upstream.seen().len(), 1);
+}
