@@ -10,16 +10,13 @@ use guesthouse_sdk::{Body, Cut, IncomingBody, Request, Response, fetch};
 use serde_json::json;
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 
 /// Fields that may come along.
 const PASSED: [&str; 4] = ["language", "prompt", "temperature", "timestamp_granularities[]"];
 /// Bytes of fields before the recording.
 const MOST_BEFORE: usize = 64 << 10;
-/// The boundary of the form that goes out: 144 random bits are in no recording by chance, and the form that
-/// came in was taken apart already.
-const BOUNDARY: &str = "guesthouse-5f2d1c0b9a8e7f6d5c4b3a29181716151413";
-
 pub(crate) fn transcribe(request: &Request) -> Response {
     let refuse =
         |message: &str| with_cors(Api::OpenAi.error(400, "invalid_request_error", message));
@@ -30,9 +27,11 @@ pub(crate) fn transcribe(request: &Request) -> Response {
     };
     let Some(body) = request.body() else { return refuse("There is no body.") };
     let broken = Rc::new(Cell::new(false));
+    let out_boundary = random_boundary();
     let mut rewriter = Rewriter {
         body,
         form: Form::new(&boundary),
+        boundary: out_boundary.clone(),
         waiting: VecDeque::new(),
         part: Part::Left,
         has_file: false,
@@ -48,7 +47,7 @@ pub(crate) fn transcribe(request: &Request) -> Response {
     let mut begin = Some(begin);
     let out =
         fetch::Request::new("POST", format!("{}/audio/transcriptions", base_url(Api::OpenAi)))
-            .with("content-type", format!("multipart/form-data; boundary={BOUNDARY}"))
+            .with("content-type", format!("multipart/form-data; boundary={out_boundary}"))
             .with("accept", "application/json")
             .body(Body::Pieces(Box::new(move || match begin.take() {
                 Some(begin) => Some(Ok(begin)),
@@ -82,6 +81,8 @@ enum Part {
 struct Rewriter {
     body: IncomingBody,
     form: Form,
+    /// Of the form that goes out.
+    boundary: String,
     waiting: VecDeque<Event>,
     part: Part,
     has_file: bool,
@@ -93,7 +94,7 @@ impl Rewriter {
     /// Everything before the recording's first byte; none when there is no recording.
     fn up_to_file(&mut self) -> Result<Option<Vec<u8>>, Malformed> {
         let mut begin = Vec::new();
-        field(&mut begin, "model", &setting_or("whisper_model", "whisper-1"));
+        self.field(&mut begin, "model", &setting_or("whisper_model", "whisper-1"));
         loop {
             match self.event()? {
                 None => return Ok(None),
@@ -119,7 +120,7 @@ impl Rewriter {
                 Ok(Some(event)) => self.rewrite(event, &mut out),
                 Ok(None) => {
                     self.ended = true;
-                    out.extend_from_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
+                    out.extend_from_slice(format!("--{}--\r\n", self.boundary).as_bytes());
                 }
                 Err(Malformed) => {
                     self.broken.set(true);
@@ -143,6 +144,16 @@ impl Rewriter {
         }
     }
 
+    fn begin(&self, out: &mut Vec<u8>, head: &str) {
+        out.extend_from_slice(format!("--{}\r\n{head}\r\n", self.boundary).as_bytes());
+    }
+
+    fn field(&self, out: &mut Vec<u8>, name: &str, value: &str) {
+        self.begin(out, &format!("Content-Disposition: form-data; name=\"{name}\"\r\n"));
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+
     fn rewrite(&mut self, event: Event, out: &mut Vec<u8>) {
         match event {
             Event::Part(head)
@@ -150,11 +161,14 @@ impl Rewriter {
             {
                 self.has_file = true;
                 self.part = Part::Passed;
-                part(out, &file_head(&head));
+                self.begin(out, &file_head(&head));
             }
             Event::Part(head) if PASSED.contains(&head.name.as_str()) => {
                 self.part = Part::Passed;
-                part(out, &format!("Content-Disposition: form-data; name=\"{}\"\r\n", head.name));
+                self.begin(
+                    out,
+                    &format!("Content-Disposition: form-data; name=\"{}\"\r\n", head.name),
+                );
             }
             Event::Part(_) => self.part = Part::Left,
             Event::Data(data) if self.part == Part::Passed => out.extend_from_slice(&data),
@@ -164,14 +178,10 @@ impl Rewriter {
     }
 }
 
-fn part(out: &mut Vec<u8>, head: &str) {
-    out.extend_from_slice(format!("--{BOUNDARY}\r\n{head}\r\n").as_bytes());
-}
-
-fn field(out: &mut Vec<u8>, name: &str, value: &str) {
-    part(out, &format!("Content-Disposition: form-data; name=\"{name}\"\r\n"));
-    out.extend_from_slice(value.as_bytes());
-    out.extend_from_slice(b"\r\n");
+/// Known to nobody before: who knew it could write fields into a recording.
+fn random_boundary() -> String {
+    let random = || RandomState::new().hash_one(0_u8);
+    format!("guesthouse-{:016x}{:016x}", random(), random())
 }
 
 /// The name tells the upstream the format, so there always is one; what could end the line is left out.
