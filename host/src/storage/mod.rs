@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
 pub mod rocks;
+pub mod rooms;
 
 /// The namespace of the house itself. No configuration can grant it and no call of the admin API can name
 /// it: neither takes a name with this character.

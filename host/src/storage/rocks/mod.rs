@@ -8,6 +8,7 @@
 
 mod chunks;
 mod format;
+mod rooms;
 mod writer;
 
 use super::{
@@ -40,6 +41,8 @@ const LOOSE: &str = "loose";
 /// Large values by the time of their expiry.
 const EXPIRY: &str = "expiry";
 const META: &str = "meta";
+/// Everything of the rooms; `rooms` owns what is in it.
+const ROOMS: &str = "rooms";
 
 /// Milliseconds since 1970.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -141,7 +144,7 @@ fn open(path: &Path, block_cache: u64, clock: &Clock) -> Result<DB, rocksdb::Err
         }
         ColumnFamilyDescriptor::new(name, options)
     };
-    let families = [ENTRIES, CHUNKS, LOOSE, EXPIRY, META].map(family);
+    let families = [ENTRIES, CHUNKS, LOOSE, EXPIRY, META, ROOMS].map(family);
     DB::open_cf_descriptors(&options, path, families)
 }
 

@@ -8,8 +8,10 @@
 
 use super::chunks::Value;
 use super::format::{ChunkId, Place, Record, expiry_key};
-use super::{ENTRIES, EXPIRY, Inner, LOOSE, META};
+use super::rooms::{EPOCH, RoomStep, unavailable};
+use super::{ENTRIES, EXPIRY, Inner, LOOSE, META, ROOMS};
 use crate::config::Durability;
+use crate::storage::rooms::{CommitError, Durable};
 use crate::storage::{Condition, Effect, StoreError};
 use bytes::Bytes;
 use rocksdb::{ReadOptions, WriteBatch, WriteOptions};
@@ -28,6 +30,7 @@ const GROUP: usize = 256;
 const WAITING_BYTES: usize = 64 << 20;
 /// How often large values that have expired are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+const CLOSED: &str = "the storage is closed";
 /// Where the last version is kept.
 const VERSION: &[u8] = b"version";
 
@@ -54,8 +57,20 @@ struct Request {
     _bytes: Option<tokio::sync::OwnedSemaphorePermit>,
 }
 
+/// What one event of a room wrote.
+struct RoomCommit {
+    epoch: u64,
+    steps: Vec<RoomStep>,
+    done: oneshot::Sender<Result<(), CommitError>>,
+    _bytes: Option<tokio::sync::OwnedSemaphorePermit>,
+}
+
+type Claimed = oneshot::Sender<Result<u64, CommitError>>;
+
 enum Message {
     Write(Request),
+    Room(RoomCommit),
+    Claim(Claimed),
     RemoveChunks(ChunkId),
 }
 
@@ -100,10 +115,16 @@ impl Writer {
             })?,
             None => 0,
         };
+        let epoch = match inner.db.get_cf(inner.family(ROOMS)?, EPOCH)? {
+            Some(bytes) => bytes.try_into().map(u64::from_le_bytes).map_err(|_| {
+                StoreError::Unavailable("the epoch of the rooms is damaged".to_owned())
+            })?,
+            None => 0,
+        };
         let mut options = WriteOptions::default();
         options.set_sync(durability == Durability::Fsync);
         let closing = CancellationToken::new();
-        let mut state = State { inner, options, version, last_expiry: Instant::now() };
+        let mut state = State { inner, options, version, epoch, last_expiry: Instant::now() };
         let handle = std::thread::Builder::new()
             .name("storage-writer".into())
             .spawn({
@@ -120,17 +141,43 @@ impl Writer {
             .iter()
             .map(|step| if let Step::Put { put, .. } = step { put.value.len() } else { 0 })
             .sum();
-        let gone = || StoreError::Unavailable("the storage is closed".to_owned());
-        let wanted = u32::try_from(size.min(WAITING_BYTES)).unwrap_or(u32::MAX);
-        let bytes = if wanted == 0 {
-            None
-        } else {
-            Some(self.bytes.clone().acquire_many_owned(wanted).await.map_err(|_| gone())?)
-        };
+        let gone = || StoreError::Unavailable(CLOSED.to_owned());
+        let bytes = self.reserve(size).await.map_err(|()| gone())?;
         let (done, answer) = oneshot::channel();
         let request = Request { steps, done, _bytes: bytes };
         self.sender.send(Message::Write(request)).await.map_err(|_| gone())?;
         answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Waits until so many bytes more may wait in memory.
+    async fn reserve(&self, bytes: usize) -> Result<Option<tokio::sync::OwnedSemaphorePermit>, ()> {
+        let wanted = u32::try_from(bytes.min(WAITING_BYTES)).unwrap_or(u32::MAX);
+        if wanted == 0 {
+            return Ok(None);
+        }
+        self.bytes.clone().acquire_many_owned(wanted).await.map(Some).map_err(drop)
+    }
+
+    /// Resolves when the commit has its place in the order; its durability is another matter.
+    pub(super) async fn commit(
+        &self,
+        epoch: u64,
+        steps: Vec<RoomStep>,
+    ) -> Result<Durable, CommitError> {
+        let gone = || CommitError::Unavailable(CLOSED.to_owned());
+        let size = steps.iter().map(|(_, value)| value.as_ref().map_or(0, bytes::Bytes::len)).sum();
+        let bytes = self.reserve(size).await.map_err(|()| gone())?;
+        let (done, durable) = oneshot::channel();
+        let commit = RoomCommit { epoch, steps, done, _bytes: bytes };
+        self.sender.send(Message::Room(commit)).await.map_err(|_| gone())?;
+        Ok(durable)
+    }
+
+    pub(super) async fn claim(&self) -> Result<u64, CommitError> {
+        let gone = || CommitError::Unavailable(CLOSED.to_owned());
+        let (done, claimed) = oneshot::channel();
+        self.sender.send(Message::Claim(done)).await.map_err(|_| gone())?;
+        claimed.await.unwrap_or_else(|_| Err(gone()))
     }
 
     /// Never waits: called when a reader is dropped. There are at most as many as there were readers.
@@ -144,6 +191,8 @@ struct State {
     options: WriteOptions,
     /// The last one that was given.
     version: u64,
+    /// Of the rooms: commits under another one are refused.
+    epoch: u64,
     last_expiry: Instant,
 }
 
@@ -176,6 +225,14 @@ struct Group {
     /// Chunks that no entry will name after this batch.
     freed: Vec<ChunkId>,
     answers: Vec<(Done, Vec<Effect>, Vec<Value>)>,
+    rooms: Vec<oneshot::Sender<Result<(), CommitError>>>,
+    claims: Vec<(Claimed, u64)>,
+}
+
+impl Group {
+    fn len(&self) -> usize {
+        self.answers.len() + self.rooms.len() + self.claims.len()
+    }
 }
 
 impl State {
@@ -188,7 +245,7 @@ impl State {
         while let Some(first) = next(&mut receiver, closing) {
             let mut group = Group::default();
             self.take(&mut group, first);
-            while group.answers.len() < GROUP
+            while group.len() < GROUP
                 && let Ok(next) = receiver.try_recv()
             {
                 self.take(&mut group, next);
@@ -223,7 +280,40 @@ impl State {
                     Err(error) => _ = done.send(Err(error)),
                 }
             }
+            Message::Room(RoomCommit { epoch, steps, done, .. }) => {
+                if epoch != self.epoch {
+                    _ = done.send(Err(CommitError::Fenced));
+                    return;
+                }
+                match self.apply_room(group, steps) {
+                    Ok(()) => group.rooms.push(done),
+                    Err(error) => _ = done.send(Err(unavailable(error))),
+                }
+            }
+            Message::Claim(done) => {
+                let epoch = self.epoch.saturating_add(1);
+                let step = (EPOCH.to_vec(), Some(epoch.to_le_bytes().to_vec().into()));
+                match self.apply_room(group, vec![step]) {
+                    Ok(()) => {
+                        self.epoch = epoch;
+                        group.claims.push((done, epoch));
+                    }
+                    Err(error) => _ = done.send(Err(unavailable(error))),
+                }
+            }
         }
+    }
+
+    /// Nothing of it is in the batch when this fails.
+    fn apply_room(&self, group: &mut Group, steps: Vec<RoomStep>) -> Result<(), StoreError> {
+        let family = self.inner.family(ROOMS)?;
+        for (key, value) in steps {
+            match value {
+                Some(value) => group.batch.put_cf(family, key, value),
+                None => group.batch.delete_cf(family, key),
+            }
+        }
+        Ok(())
     }
 
     fn known(&self, group: &Group, key: &[u8]) -> Result<Option<Known>, StoreError> {
@@ -343,7 +433,7 @@ impl State {
     }
 
     fn commit(&mut self, group: Group) {
-        let Group { mut batch, freed, answers, .. } = group;
+        let Group { mut batch, freed, answers, rooms, claims, .. } = group;
         let written = if batch.is_empty() {
             Ok(())
         } else {
@@ -362,6 +452,12 @@ impl State {
                     }
                     _ = done.send(Ok(effects));
                 }
+                for done in rooms {
+                    _ = done.send(Ok(()));
+                }
+                for (done, epoch) in claims {
+                    _ = done.send(Ok(epoch));
+                }
                 for id in freed {
                     if self.inner.readers.doom(&id) {
                         self.take(&mut Group::default(), Message::RemoveChunks(id));
@@ -378,6 +474,12 @@ impl State {
                         }
                     }
                     _ = done.send(Err(error.clone()));
+                }
+                for done in rooms {
+                    _ = done.send(Err(unavailable(error.clone())));
+                }
+                for (done, _) in claims {
+                    _ = done.send(Err(unavailable(error.clone())));
                 }
             }
         }
