@@ -14,6 +14,7 @@ pub mod engine;
 mod fault;
 pub mod headers;
 pub mod plugins;
+pub mod rooms;
 pub mod routing;
 pub mod server;
 pub mod storage;

@@ -49,5 +49,28 @@ pub mod called {
     });
 }
 
+mod generated_rooms {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "guesthouse:rooms/room-only",
+        imports: {
+            "guesthouse:rooms/self-room.commit": async | trappable,
+            "guesthouse:rooms/storage.usage": trappable,
+            "guesthouse:rooms/storage": async | trappable,
+            default: trappable,
+        },
+        exports: { default: async },
+        require_store_data_send: true,
+    });
+}
+
 pub use generated::guesthouse;
 pub use generated::wasi;
+
+/// `guesthouse:rooms`: what the host links for a room, and the calls into it.
+pub mod rooms {
+    pub use crate::generated_rooms::guesthouse::rooms::{
+        alarms, connections, self_room, storage, types,
+    };
+    pub use crate::generated_rooms::{RoomOnly, RoomOnlyPre};
+}

@@ -7,6 +7,7 @@
 mod deployments;
 mod error;
 mod kv;
+mod rooms;
 mod token;
 
 pub use token::Token;
@@ -15,6 +16,7 @@ use crate::body::Body;
 use crate::cache::ResponseCache;
 use crate::engine::Engine;
 use crate::plugins::{Plugins, Slot, State};
+use crate::rooms::Rooms;
 use crate::storage::Store;
 use bytes::Bytes;
 use error::{ApiError, json_response};
@@ -41,6 +43,7 @@ type Answer = Result<Response<Body>, ApiError>;
 pub struct Admin {
     store: Arc<dyn Store>,
     plugins: Arc<Plugins>,
+    rooms: Arc<Rooms>,
     cache: Option<Arc<ResponseCache>>,
     engine: Arc<Engine>,
     token: Token,
@@ -85,12 +88,13 @@ impl Admin {
     pub fn new(
         store: Arc<dyn Store>,
         plugins: Arc<Plugins>,
+        rooms: Arc<Rooms>,
         cache: Option<Arc<ResponseCache>>,
         engine: Arc<Engine>,
         token: Token,
         address: SocketAddr,
     ) -> Arc<Self> {
-        Arc::new(Self { store, plugins, cache, engine, token, address })
+        Arc::new(Self { store, plugins, rooms, cache, engine, token, address })
     }
 
     /// Answers one call.
@@ -160,6 +164,9 @@ impl Admin {
             | ("GET", ["v1", "plugins", _, "versions"])
             | ("POST", ["v1", "plugins", _, "rollback"]) => {
                 deployments::route(self, request, &segments).await
+            }
+            (method, ["v1", "rooms", rest @ ..]) => {
+                rooms::route(self, method, request.uri().query(), rest).await
             }
             (_, ["v1", "kv", rest @ ..]) => kv::route(self, request, rest).await,
             (_, ["v1", "health" | "plugins", ..]) if method != Method::GET => Err(ApiError::new(

@@ -8,6 +8,7 @@
 
 pub mod fetch;
 pub mod kv;
+pub mod rooms;
 pub mod secrets;
 pub mod settings;
 mod streams;
@@ -54,6 +55,11 @@ pub fn grant_for(import: &str) -> Grant {
         ("guesthouse:kv", "store") if version.starts_with("0.1.") => kv,
         ("guesthouse:secrets", "store") if version.starts_with("0.1.") => {
             Grant::Needs { key: "secrets", example: "secrets = [\"NAME\"]" }
+        }
+        ("guesthouse:rooms", "types" | "self-room" | "storage" | "alarms" | "connections")
+            if version.starts_with("0.1.") =>
+        {
+            Grant::Needs { key: "rooms", example: "rooms = { routes = [\"/live/{room}\"] }" }
         }
         _ => Grant::Unknown,
     }

@@ -8,6 +8,7 @@ mod compile;
 mod deploy;
 mod inspect;
 mod kv;
+mod rooms;
 mod serve;
 mod table;
 mod versions;
@@ -40,6 +41,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Read and write the data of a running house.
     Kv(kv::KvArgs),
+    /// Show and close the rooms of a running house.
+    Rooms(rooms::RoomsArgs),
     /// Publish a site to a running house.
     Assets(assets::AssetsArgs),
     /// What the house starts to compile a component.
@@ -59,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Rollback(arguments) => client::block_on(versions::rollback(arguments)),
         Command::Kv(arguments) => client::block_on(kv::run(arguments)),
         Command::Compile(arguments) => Ok(compile::run(&arguments)),
+        Command::Rooms(arguments) => client::block_on(rooms::run(arguments)),
         Command::Assets(arguments) => client::block_on(assets::run(arguments)),
     };
     result.unwrap_or_else(|error| {

@@ -7,9 +7,11 @@ use crate::admin::{self, Admin};
 use crate::cache::ResponseCache;
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::plugins::{Plugins, Setup};
+use crate::plugins::{ActiveVersions, Plugins, Setup};
+use crate::rooms::Rooms;
 use crate::server::{self, AccessLog, House, Shutdown, Style};
 use crate::storage::rocks::Rocks;
+use crate::storage::rooms::RoomStore;
 use crate::storage::{Limits, Store};
 use anyhow::Context;
 use std::io::IsTerminal;
@@ -75,7 +77,9 @@ pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     std::fs::create_dir_all(&arguments.data)
         .with_context(|| format!("the data folder {} can't be made", arguments.data.display()))?;
     let token = admin::Token::open(&arguments.data)?;
-    let store = open_store(&config, &arguments.data)?;
+    let rocks = open_store(&config, &arguments.data)?;
+    let store: Arc<dyn Store> = rocks.clone();
+    let rooms_store: Arc<dyn RoomStore> = rocks;
     let engine = Engine::start(&config.engine, &config.fetch, threads, &arguments.data)?;
     tracing::info!("engine: {}; {threads} serving threads", engine.decisions());
     let cache = (config.cache.max_bytes > 0)
@@ -101,10 +105,12 @@ pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
         &arguments.data,
         arguments.deploy,
     ))?;
+    let versions = Box::new(ActiveVersions(plugins.clone()));
+    let rooms = runtime.block_on(Rooms::open(rooms_store, versions, threads))?;
     let style = if human { Style::Human } else { Style::Json };
     let log = config.server.access_log.then(|| AccessLog::start(style)).transpose()?;
     let idle = config.server.idle_timeout;
-    let house = Arc::new(House { plugins: plugins.clone(), log, idle });
+    let house = Arc::new(House { plugins: plugins.clone(), rooms: rooms.clone(), log, idle });
 
     let doors = server::bind(config.server.listen, threads, "--listen or server.listen")?;
     let admin_door = server::bind(config.server.admin, 1, "--admin or server.admin")?;
@@ -117,7 +123,8 @@ pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
 
     let shutdown = Shutdown::default();
     let serving = server::start(&config.server, doors, &house, &shutdown)?;
-    let admin = Admin::new(store, plugins.clone(), cache, engine, token, admin_address);
+    let admin =
+        Admin::new(store, plugins.clone(), rooms.clone(), cache, engine, token, admin_address);
     println!("listening on http://{listen}");
     println!("admin on http://{admin_address}");
     tracing::info!("the house is open after {} ms", began.elapsed().as_millis());
@@ -128,12 +135,12 @@ pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
             let door = tokio::net::TcpListener::from_std(door)?;
             tokio::spawn(admin::serve(admin.clone(), door, shutdown.drain.clone()));
         }
-        let code = until_told(&shutdown, serving, config.server.drain).await?;
+        let code = until_told(&shutdown, serving, rooms, config.server.drain).await?;
         anyhow::Ok(code)
     })
 }
 
-fn open_store(config: &Config, data: &std::path::Path) -> anyhow::Result<Arc<dyn Store>> {
+fn open_store(config: &Config, data: &std::path::Path) -> anyhow::Result<Arc<Rocks>> {
     let limits = Limits {
         value: config.storage.max_value,
         list: config.storage.max_list,
@@ -147,6 +154,7 @@ fn open_store(config: &Config, data: &std::path::Path) -> anyhow::Result<Arc<dyn
 async fn until_told(
     shutdown: &Shutdown,
     serving: Vec<std::thread::JoinHandle<()>>,
+    rooms: Arc<Rooms>,
     drain: Duration,
 ) -> anyhow::Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -159,15 +167,21 @@ async fn until_told(
         "closing: running responses have {drain:?} to finish; a second signal ends at once"
     );
     shutdown.drain.cancel();
-    let finished = tokio::task::spawn_blocking(move || {
-        for thread in serving {
-            if thread.join().is_err() {
-                tracing::error!("a serving thread panicked");
+    let finished = async {
+        let serving = tokio::task::spawn_blocking(move || {
+            for thread in serving {
+                if thread.join().is_err() {
+                    tracing::error!("a serving thread panicked");
+                }
             }
-        }
-    });
+        });
+        // Clients of rooms are told to come back, and do so when the next house is open.
+        rooms.close(drain).await;
+        _ = serving.await;
+        _ = tokio::task::spawn_blocking(move || rooms.end()).await;
+    };
     let cut = tokio::select! {
-        _ = finished => false,
+        () = finished => false,
         () = tokio::time::sleep(drain) => true,
         _ = interrupt.recv() => true,
         _ = terminate.recv() => true,

@@ -10,12 +10,14 @@ pub mod fetch;
 mod load;
 mod plugin;
 mod reader;
+mod rooms;
 pub(crate) mod route;
 pub mod secrets;
 mod values;
 mod variables;
 
 pub use diagnostics::{ConfigErrors, Problem};
+pub use rooms::{Origins, Rooms};
 pub use route::RoutePattern;
 
 use std::collections::BTreeMap;
@@ -141,7 +143,7 @@ pub struct Plugin {
     /// The table as it was written, without `component` and `digest`: what a version is remembered by, and
     /// compared with.
     pub table: serde_json::Map<String, serde_json::Value>,
-    /// What is routed here, as written and checked.
+    /// What is routed here, as written and checked; those of its rooms too.
     pub routes: Vec<RoutePattern>,
     /// Namespaces: `default` is the plugin's own, any other name is the house's.
     pub kv: Vec<String>,
@@ -153,6 +155,8 @@ pub struct Plugin {
     pub config: BTreeMap<String, String>,
     /// Whether the shared response cache stands in front.
     pub cache: bool,
+    /// Its rooms, if it has any.
+    pub rooms: Option<Rooms>,
     /// How instances are used.
     pub instances: Instances,
     /// What a request may use up.

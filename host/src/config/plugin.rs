@@ -5,6 +5,7 @@
 
 use super::load::{DAY, SECOND};
 use super::reader::{Problems, Reader};
+use super::rooms::{room_route, rooms};
 use super::route::RoutePattern;
 use super::{Breaker, ConfigErrors, Instances, Limits, Plugin, Problem, fetch, variables};
 use std::collections::{BTreeMap, HashMap};
@@ -70,7 +71,7 @@ pub(super) fn plugin(
     routes: &mut Routes,
 ) -> Plugin {
     // A protection that this version lacks must not look as if it were there.
-    for (key, what) in [("auth", "authentication"), ("rate", "rate limits"), ("rooms", "rooms")] {
+    for (key, what) in [("auth", "authentication"), ("rate", "rate limits")] {
         reader.refuse(
             key,
             &format!(
@@ -104,29 +105,39 @@ pub(super) fn plugin(
         fetch: Vec::new(),
         config: BTreeMap::new(),
         cache: false,
+        rooms: None,
         instances: Instances::default(),
         limits: Limits::default(),
         breaker: Breaker::default(),
     };
-    for (text, span) in reader.texts("routes") {
-        match RoutePattern::parse(text) {
-            Ok(route) => {
-                let key = (route.method.clone(), route.host.clone(), route.segments.clone());
-                if let Some(other) = routes.get(&key) {
-                    problems.add(
-                        span,
-                        format!(
-                            "the route `{text}` is plugin `{other}`'s already: a request can go to one \
-                             plugin only. Remove one of the two, or make one more specific."
-                        ),
-                    );
-                } else {
-                    routes.insert(key, name.to_owned());
-                    plugin.routes.push(route);
-                }
+    let mut add = |text: &str, span: Range<usize>, route: Result<RoutePattern, String>| match route
+    {
+        Ok(route) => {
+            let key = (route.method.clone(), route.host.clone(), route.segments.clone());
+            if let Some(other) = routes.get(&key) {
+                problems.add(
+                    span,
+                    format!(
+                        "the route `{text}` is plugin `{other}`'s already: a request can go to one \
+                         plugin only. Remove one of the two, or make one more specific."
+                    ),
+                );
+            } else {
+                routes.insert(key, name.to_owned());
+                plugin.routes.push(route);
             }
-            Err(why) => problems.add(span, format!("{why}.")),
         }
+        Err(why) => problems.add(span, format!("{why}.")),
+    };
+    for (text, span) in reader.texts("routes") {
+        add(text, span, RoutePattern::parse(text));
+    }
+    if let Some(table) = reader.table("rooms", &format!("`rooms` of [plugins.{name}]")) {
+        let (rooms, room_routes) = rooms(table, problems);
+        for (text, span) in room_routes {
+            add(text, span, room_route(text));
+        }
+        plugin.rooms = Some(rooms);
     }
     for (text, span) in reader.texts("kv") {
         if is_name(text, 63, "-_.") {

@@ -17,6 +17,8 @@ pub struct RoutePattern {
     pub host: Option<String>,
     /// The path's segments.
     pub segments: Vec<Segment>,
+    /// Which segment is the name of a room, for a route that leads to rooms.
+    pub room: Option<usize>,
 }
 
 /// One part of a path between slashes.
@@ -65,7 +67,22 @@ impl RoutePattern {
             .enumerate()
             .map(|(at, segment)| parse_segment(segment, at + 1 == path.split('/').count()))
             .collect::<Result<_, _>>()?;
-        Ok(Self { text: text.to_owned(), method, host, segments })
+        Ok(Self { text: text.to_owned(), method, host, segments, room: None })
+    }
+
+    /// Which segment is the placeholder of this name, when exactly one is.
+    #[must_use]
+    pub fn placeholder(&self, name: &str) -> Option<usize> {
+        let path = match self.text.split_once("://") {
+            Some((_, rest)) => rest.split_once('/')?.1,
+            None => self.text.split_once('/')?.1,
+        };
+        let is_it = |segment: &str| {
+            segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) == Some(name)
+        };
+        let mut found = path.split('/').enumerate().filter(|(_, segment)| is_it(segment));
+        let (at, _) = found.next()?;
+        found.next().is_none().then_some(at)
     }
 }
 

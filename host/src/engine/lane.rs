@@ -167,6 +167,15 @@ impl SlowLane {
         tokio::spawn(FastRun { run: Some(run), slow: self.clone(), owner });
     }
 
+    /// The same within the task of the caller. Resolves when the run has ended or has been moved.
+    pub(super) fn run_here(
+        self: &Arc<Self>,
+        run: Run,
+        owner: Arc<dyn Owner>,
+    ) -> impl Future<Output = ()> + Send {
+        FastRun { run: Some(run), slow: self.clone(), owner }
+    }
+
     /// Runs on the slow lane from the start.
     pub(super) fn start_slow(&self, run: Run) {
         self.take(run);

@@ -16,6 +16,7 @@
 //! | `breaker` | leaving a plugin alone that fails again and again |
 //! | `version` | a component ready to serve |
 //! | `sequential`, `concurrent` | wasi:http 0.2 and 0.3 |
+//! | `room` | calls into rooms |
 //! | `output` | what guests print |
 //! | `failure` | why there was no answer |
 
@@ -28,6 +29,7 @@ mod failure;
 mod lane;
 mod meter;
 mod output;
+mod room;
 mod sequential;
 mod settings;
 mod state;
@@ -36,11 +38,13 @@ mod version;
 pub use breaker::BreakerStatus;
 pub use failure::Failure;
 pub use lane::Lane;
+pub use room::{Call, Returned, RoomInstance};
 pub use settings::Decisions;
 pub use version::Version;
 
 use crate::capabilities::fetch::{self, FetchGrants, Network};
 use crate::capabilities::kv::{self, KvGrants};
+use crate::capabilities::rooms;
 use crate::capabilities::secrets::{self, SecretGrants};
 use crate::capabilities::settings::{self as config_store, Settings};
 use crate::config;
@@ -50,6 +54,7 @@ use artifact::{ArtifactError, Artifacts};
 use compiler::Compiler;
 use concurrent::Concurrent;
 use lane::SlowLane;
+use room::RoomGuest;
 use sequential::Sequential;
 use state::{Context, State};
 use std::path::Path;
@@ -73,6 +78,12 @@ pub enum LoadError {
          route requests to"
     )]
     NoHandler,
+    /// Rooms were asked for, and it has none.
+    #[error(
+        "it does not export guesthouse:rooms/room@0.1.0, so it can't have `rooms`: remove the line from its \
+         table, or build the component with rooms (wit/rooms.wit)"
+    )]
+    NoRooms,
     /// It does not fit what the host links, in a way that wasmtime describes.
     #[error("it can't be linked: {0}")]
     Link(String),
@@ -181,10 +192,16 @@ impl Engine {
     ) -> Result<Arc<Version>, LoadError> {
         let refuse = |error: wasmtime::Error| LoadError::Link(format!("{error:#}"));
         let pre = self.linker.instantiate_pre(component).map_err(refuse)?;
+        let room = RoomGuest::of(pre.clone());
+        if plugin.rooms.is_some() && room.is_none() {
+            return Err(LoadError::NoRooms);
+        }
         let kind = if let Ok(pre) = ProxyPre::new(pre.clone()) {
             Kind::Sequential(Sequential::new(pre))
         } else if let Ok(pre) = ServicePre::new(pre) {
             Kind::Concurrent(Concurrent::new(pre, self.fast_threads))
+        } else if room.is_some() && plugin.routes.iter().all(|route| route.room.is_some()) {
+            Kind::RoomsOnly
         } else {
             return Err(LoadError::NoHandler);
         };
@@ -212,6 +229,7 @@ impl Engine {
             context,
             self.wasmtime.clone(),
             kind,
+            room,
             Admission::new(plugin.limits, self.places.clone()),
             self.slow.clone(),
             self.fast_threads,
@@ -233,5 +251,6 @@ fn link(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
     config_store::add_to_linker(&mut linker, State::settings)?;
     secrets::add_to_linker(&mut linker, State::secrets)?;
     fetch::add_to_linker(&mut linker, State::fetch)?;
+    rooms::add_to_linker(&mut linker, State::room)?;
     Ok(linker)
 }

@@ -8,8 +8,10 @@ use super::meter::{Meter, Verdict};
 use super::output::{Channel, LogOutput};
 use crate::capabilities::fetch::{FetchGrants, FetchView, Outbound};
 use crate::capabilities::kv::{KvGrants, KvView};
+use crate::capabilities::rooms::RoomView;
 use crate::capabilities::secrets::{SecretGrants, SecretsView};
 use crate::capabilities::settings::{Settings, SettingsView};
+use crate::rooms::event::Event;
 use crate::storage::Store;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +52,8 @@ pub(super) struct State {
     memory: MemoryCap,
     context: Arc<Context>,
     meter: Arc<Meter>,
+    /// The event that runs, in the instance of a room.
+    room: Option<Box<Event>>,
 }
 
 impl State {
@@ -75,7 +79,23 @@ impl State {
             memory: MemoryCap { used: 0, cap: context.memory, meter: meter.clone() },
             context,
             meter,
+            room: None,
         }
+    }
+
+    /// An event begins in this instance.
+    pub(super) fn enter_room(&mut self, event: Box<Event>) {
+        self.room = Some(event);
+    }
+
+    /// And ends.
+    pub(super) fn leave_room(&mut self) -> Option<Box<Event>> {
+        self.room.take()
+    }
+
+    /// Through which the rooms see this instance.
+    pub(super) fn room(&mut self) -> RoomView<'_> {
+        RoomView { event: self.room.as_deref_mut() }
     }
 
     /// The meter of this instance.

@@ -10,6 +10,7 @@ use super::concurrent::Concurrent;
 use super::failure::Failure;
 use super::lane::{Lane, Owner, Run, SlowLane, Stop};
 use super::meter::{Meter, SLICE, Verdict};
+use super::room::RoomGuest;
 use super::sequential::{Instance, Sequential};
 use super::state::{Context, State};
 use crate::body::{self, Body, GuestBody};
@@ -33,6 +34,8 @@ pub(super) enum Kind {
     Sequential(Sequential),
     /// wasi:http 0.3: an instance serves several at a time.
     Concurrent(Concurrent),
+    /// Neither: there are only rooms.
+    RoomsOnly,
 }
 
 /// What a version has done so far.
@@ -65,13 +68,14 @@ pub struct Version {
     pub(super) context: Arc<Context>,
     pub(super) engine: wasmtime::Engine,
     kind: Kind,
+    pub(super) room: Option<RoomGuest>,
     admission: Admission,
     pub(super) breaker: Arc<Breaker>,
     slow: Arc<SlowLane>,
     /// For each serving thread one list, and one for the slow lane.
     idle: Vec<Mutex<VecDeque<Instance>>>,
     /// Instances of the whole house that wait.
-    idle_in_all: Arc<IdleCount>,
+    pub(super) idle_in_all: Arc<IdleCount>,
     /// Instances for several requests, waiting or not.
     shared_instances: Arc<AtomicUsize>,
     born: Instant,
@@ -102,11 +106,11 @@ impl IdleCount {
         Self { now: AtomicUsize::new(0), most }
     }
 
-    fn take(&self) -> bool {
+    pub(super) fn take(&self) -> bool {
         self.now.fetch_update(Relaxed, Relaxed, |now| (now < self.most).then_some(now + 1)).is_ok()
     }
 
-    fn give_back(&self, count: usize) {
+    pub(super) fn give_back(&self, count: usize) {
         self.now.fetch_sub(count, Relaxed);
     }
 }
@@ -170,6 +174,7 @@ impl Version {
         context: Arc<Context>,
         engine: wasmtime::Engine,
         kind: Kind,
+        room: Option<RoomGuest>,
         admission: Admission,
         slow: Arc<SlowLane>,
         fast_threads: usize,
@@ -185,6 +190,7 @@ impl Version {
             context,
             engine,
             kind,
+            room,
             admission,
             breaker,
             slow,
@@ -206,6 +212,7 @@ impl Version {
         match self.kind {
             Kind::Sequential(_) => "wasi:http 0.2",
             Kind::Concurrent(_) => "wasi:http 0.3",
+            Kind::RoomsOnly => "rooms",
         }
     }
 
@@ -246,6 +253,8 @@ impl Version {
                 self.run_sequential(request, permit, ticket, deadline, slow).await
             }
             Kind::Concurrent(handler) => handler.handle(self, request, permit, ticket, slow).await,
+            // No route leads here: the version would not have been loaded.
+            Kind::RoomsOnly => Err(Failure::Silent),
         }
     }
 
@@ -287,6 +296,10 @@ impl Version {
         match &self.kind {
             Kind::Sequential(guest) => guest.instantiate(self, meter).await.map(drop),
             Kind::Concurrent(guest) => guest.instantiate(self, meter).await,
+            Kind::RoomsOnly => match &self.room {
+                Some(guest) => guest.instantiate(self, meter).await.map(drop),
+                None => Ok(()),
+            },
         }
     }
 

@@ -84,10 +84,19 @@ impl Slot {
     }
 }
 
+/// Where a route leads.
+#[derive(Clone)]
+pub struct Target {
+    /// The plugin's place.
+    pub slot: Arc<Slot>,
+    /// Which segment of the path is the name of a room, if it leads to rooms.
+    pub room: Option<usize>,
+}
+
 /// What serves.
 pub struct Active {
     sequence: u64,
-    router: Router<Arc<Slot>>,
+    router: Router<Target>,
     slots: BTreeMap<String, Arc<Slot>>,
 }
 
@@ -100,9 +109,12 @@ impl Active {
         sequence: u64,
         slots: BTreeMap<String, Arc<Slot>>,
     ) -> Result<Arc<Self>, Conflict> {
-        let routes = slots
-            .values()
-            .flat_map(|slot| slot.plugin.routes.iter().map(|route| (route.clone(), slot.clone())));
+        let routes = slots.values().flat_map(|slot| {
+            slot.plugin
+                .routes
+                .iter()
+                .map(|route| (route.clone(), Target { slot: slot.clone(), room: route.room }))
+        });
         let router = Router::new(routes)?;
         Ok(Arc::new(Self { sequence, router, slots }))
     }
@@ -113,7 +125,7 @@ impl Active {
     }
 
     /// Where a request goes.
-    pub fn find(&self, method: &Method, host: Option<&str>, path: &str) -> Found<'_, Arc<Slot>> {
+    pub fn find(&self, method: &Method, host: Option<&str>, path: &str) -> Found<'_, Target> {
         self.router.find(method, host, path)
     }
 

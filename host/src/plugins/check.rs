@@ -173,6 +173,7 @@ fn check(plugin: &Plugin, wasm: &[u8]) -> Result<(), PluginError> {
             Grant::Unknown => return Err(PluginError::Unknown { plugin: name(), import }),
             Grant::Needs { key: "kv", .. } => !plugin.kv.is_empty(),
             Grant::Needs { key: "secrets", .. } => !plugin.secrets.is_empty(),
+            Grant::Needs { key: "rooms", .. } => plugin.rooms.is_some(),
             Grant::Needs { .. } => false,
         };
         if let Grant::Needs { example, .. } = grant_for(&import)
@@ -181,7 +182,7 @@ fn check(plugin: &Plugin, wasm: &[u8]) -> Result<(), PluginError> {
             return Err(PluginError::NotGranted { plugin: name(), import, example });
         }
     }
-    if report.kind == inspect::Kind::None {
+    if report.kind == inspect::Kind::None && plugin.rooms.is_none() {
         return Err(PluginError::NoHandler { plugin: name() });
     }
     Ok(())

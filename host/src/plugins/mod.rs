@@ -16,6 +16,7 @@
 //! | `inspect` | what a component is |
 //! | `plan` | what a deployment would change |
 //! | `records` | versions and the pointer in the storage |
+//! | `rooms` | which version runs a room |
 
 mod active;
 mod boot;
@@ -26,14 +27,16 @@ mod drain;
 pub mod inspect;
 mod plan;
 mod records;
+mod rooms;
 
-pub use active::{Active, Slot, State};
+pub use active::{Active, Slot, State, Target};
 pub use boot::Setup;
 pub use check::PluginError;
 pub use deploy::{DeployError, DeployRequest, Outcome};
 pub use drain::Draining;
 pub use plan::{Change, Code, Difference, Kind, Plan, Setting};
 pub use records::{KEPT, Pointer, Record};
+pub use rooms::ActiveVersions;
 
 use arc_swap::ArcSwap;
 use components::Components;

@@ -6,7 +6,8 @@
 
 use crate::body::Body;
 use crate::engine::Failure;
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use crate::rooms::{RoomFailure, door};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION};
 use http::{HeaderValue, Response, StatusCode};
 
 /// Seconds after which a client that found the queue full may come again.
@@ -31,6 +32,10 @@ pub(super) enum Refusal<'a> {
     NotLoaded,
     /// The plugin gave no answer.
     Plugin(&'a Failure),
+    /// A room gave no answer.
+    Room(&'a RoomFailure),
+    /// A client may not come into a room.
+    Door(door::Closed),
 }
 
 /// The answer for a refusal.
@@ -55,6 +60,9 @@ pub(super) fn response(refusal: &Refusal<'_>) -> Response<Body> {
             (StatusCode::SERVICE_UNAVAILABLE, "This part of the site is out of order.".to_owned())
         }
         Refusal::Plugin(failure) => of_plugin(failure),
+        Refusal::Room(RoomFailure::Guest(failure)) => of_plugin(failure),
+        Refusal::Room(failure) => of_room(failure),
+        Refusal::Door(closed) => (of_door(*closed), closed.to_string()),
     };
     let mut response = Response::new(Body::from(text + "\n"));
     *response.status_mut() = status;
@@ -69,7 +77,16 @@ pub(super) fn response(refusal: &Refusal<'_>) -> Response<Body> {
         Refusal::Compiling => {
             headers.insert(RETRY_AFTER, RETRY_COMPILE);
         }
-        Refusal::Plugin(Failure::QueueFull { .. } | Failure::NoPlace(_) | Failure::Replaced(_)) => {
+        Refusal::Door(door::Closed::Version) => {
+            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        }
+        Refusal::Plugin(Failure::QueueFull { .. } | Failure::NoPlace(_) | Failure::Replaced(_))
+        | Refusal::Room(
+            RoomFailure::Busy(_)
+            | RoomFailure::Full(_)
+            | RoomFailure::NoInstance
+            | RoomFailure::Closing,
+        ) => {
             headers.insert(RETRY_AFTER, RETRY_QUEUE);
         }
         Refusal::Plugin(Failure::Broken { after }) => {
@@ -80,6 +97,32 @@ pub(super) fn response(refusal: &Refusal<'_>) -> Response<Body> {
         _ => {}
     }
     response
+}
+
+fn of_room(failure: &RoomFailure) -> (StatusCode, String) {
+    match failure {
+        RoomFailure::Busy(_) | RoomFailure::Full(_) | RoomFailure::NoInstance => {
+            (StatusCode::SERVICE_UNAVAILABLE, "This room is full. Try again later.".to_owned())
+        }
+        RoomFailure::Closing => {
+            (StatusCode::SERVICE_UNAVAILABLE, "The house is closing.".to_owned())
+        }
+        RoomFailure::Schema { .. } => {
+            (StatusCode::SERVICE_UNAVAILABLE, "This room is out of order.".to_owned())
+        }
+        RoomFailure::Guest(_) | RoomFailure::Refused(_) | RoomFailure::Storage => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong here.".to_owned())
+        }
+    }
+}
+
+fn of_door(closed: door::Closed) -> StatusCode {
+    match closed {
+        door::Closed::Name => StatusCode::NOT_FOUND,
+        door::Closed::Origin => StatusCode::FORBIDDEN,
+        door::Closed::Handshake => StatusCode::BAD_REQUEST,
+        door::Closed::Version => StatusCode::UPGRADE_REQUIRED,
+    }
 }
 
 fn of_plugin(failure: &Failure) -> (StatusCode, String) {

@@ -14,6 +14,7 @@ mod access_log;
 mod failure;
 mod limit;
 mod request_id;
+mod room;
 mod service;
 mod timed_io;
 
@@ -189,15 +190,18 @@ async fn serve(
             );
             continue;
         }
+        // A WebSocket goes on counting after its connection has left this loop.
         let counted = Counted(connections.clone());
         _ = stream.set_nodelay(true);
         let io = TimedIo::new(stream, settings.header_timeout, settings.idle_timeout);
-        let service = service::connection(house.clone(), peer);
+        let held = Arc::new(counted);
+        let service = service::connection(house.clone(), peer, room::Held::new(held.clone()));
         let builder = builder.clone();
         let shutdown = shutdown.clone();
         tracker.spawn(async move {
-            let _counted = counted;
-            let connection = builder.serve_connection(hyper_util::rt::TokioIo::new(io), service);
+            let _held = held;
+            let connection =
+                builder.serve_connection_with_upgrades(hyper_util::rt::TokioIo::new(io), service);
             let mut connection = std::pin::pin!(connection);
             let result = tokio::select! {
                 biased;
@@ -238,6 +242,8 @@ fn protocols(settings: &config::Server) -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(H2_STREAMS)
+        // WebSockets over HTTP/2 (RFC 8441).
+        .enable_connect_protocol()
         .max_header_list_size(u32::try_from(settings.max_head).unwrap_or(u32::MAX))
         .keep_alive_interval(Some(Duration::from_secs(20)))
         .keep_alive_timeout(Duration::from_secs(20));

@@ -7,10 +7,12 @@ use super::access_log::{AccessLog, Entry};
 use super::failure::{self, Refusal};
 use super::limit::Limited;
 use super::request_id::{self, X_REQUEST_ID};
+use super::room::Held;
 use crate::body::{Body, BodyError, declared_length};
 use crate::cache::Decision;
 use crate::headers;
-use crate::plugins::{Plugins, Slot, State};
+use crate::plugins::{Plugins, Slot, State, Target};
+use crate::rooms::{Rooms, door};
 use crate::routing::Found;
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -30,6 +32,8 @@ use std::time::{Duration, Instant, SystemTime};
 pub struct House {
     /// All plugins, and the routes to them.
     pub plugins: Arc<Plugins>,
+    /// All rooms.
+    pub rooms: Arc<Rooms>,
     /// The access log; none when it is switched off.
     pub log: Option<AccessLog>,
     /// How long a client may be silent in the middle of a body.
@@ -40,14 +44,16 @@ pub struct House {
 pub(super) fn connection(
     house: Arc<House>,
     peer: SocketAddr,
+    held: Held,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
     Response = Response<Logged>,
     Error = Infallible,
     Future = BoxFuture<'static, Result<Response<Logged>, Infallible>>,
 > {
-    hyper::service::service_fn(move |request| {
+    hyper::service::service_fn(move |mut request: Request<Incoming>| {
         let house = house.clone();
+        request.extensions_mut().insert(held.clone());
         Box::pin(async move { Ok(house.serve(request, peer).await) }) as BoxFuture<'static, _>
     })
 }
@@ -99,19 +105,28 @@ impl House {
         };
         // Taken once: whatever is deployed meanwhile, this request is of one deployment.
         let active = self.plugins.active();
-        let slot = match active.find(request.method(), Some(host), request.uri().path()) {
-            Found::Route(slot) => slot.clone(),
-            Found::MethodNotAllowed { allow } => {
-                return (None, failure::response(&Refusal::Method(allow)));
-            }
-            Found::None => return (None, failure::response(&Refusal::NoRoute)),
-        };
+        let Target { slot, room } =
+            match active.find(request.method(), Some(host), request.uri().path()) {
+                Found::Route(target) => target.clone(),
+                Found::MethodNotAllowed { allow } => {
+                    return (None, failure::response(&Refusal::Method(allow)));
+                }
+                Found::None => return (None, failure::response(&Refusal::NoRoute)),
+            };
         drop(active);
         let limit = slot.plugin.limits.body;
         if declared_length(request.headers()).is_some_and(|length| length > limit) {
             return (Some(slot), failure::response(&Refusal::BodyTooLarge(limit)));
         }
-        let (parts, body) = request.into_parts();
+        let host = room.map(|_| host.to_owned()).unwrap_or_default();
+        let (mut parts, body) = request.into_parts();
+        if room.is_some() {
+            door::lift_token(&mut parts);
+        }
+        if let (Some(at), Some(limits)) = (room, &slot.plugin.rooms) {
+            let response = self.room(&slot, limits, at, &host, parts, body).await;
+            return (Some(slot), response);
+        }
         let response = self.through_cache(&slot, parts, body).await;
         (Some(slot), response)
     }

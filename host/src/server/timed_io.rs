@@ -33,6 +33,11 @@ impl TimedIo {
         Self { stream, opening: PREFACE, opening_timer: None, write_timer: None, head, idle }
     }
 
+    /// The connection without its timeouts: who takes it has timeouts of its own.
+    pub(super) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     fn written(
         &mut self,
         cx: &mut Context<'_>,

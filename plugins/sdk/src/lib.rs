@@ -34,6 +34,7 @@ pub mod bindings {
 
 pub mod fetch;
 pub mod kv;
+pub mod room;
 mod stream;
 
 pub use stream::{Body, Cut, IncomingBody, ReadError, Watch};
