@@ -2,6 +2,7 @@
 
 pub mod clients;
 pub mod deploy;
+pub mod websocket;
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
