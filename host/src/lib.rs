@@ -5,6 +5,7 @@
 //! those below it and never one above.
 
 pub mod admin;
+pub mod auth;
 pub mod body;
 pub mod cache;
 pub mod capabilities;
@@ -14,6 +15,7 @@ pub mod engine;
 mod fault;
 pub mod headers;
 pub mod plugins;
+pub mod quota;
 pub mod rooms;
 pub mod routing;
 pub mod server;

@@ -158,6 +158,24 @@ impl House {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count() as u64
     }
 
+    /// Closes the house as an operator would, and opens it again on the same data.
+    #[must_use]
+    pub fn restart(self) -> Self {
+        self.restart_with(&[])
+    }
+
+    /// The same with environment variables.
+    #[must_use]
+    pub fn restart_with(mut self, variables: &[(&str, &str)]) -> Self {
+        self.terminate();
+        self.child.wait().unwrap();
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+        drop(self);
+        let house = Self::start_in(folder, variables);
+        house.wait_until_all_serve();
+        house
+    }
+
     /// SIGTERM.
     pub fn terminate(&self) {
         rustix::process::kill_process(self.pid(), rustix::process::Signal::TERM).unwrap();

@@ -6,7 +6,10 @@
 //! that borrows the plugin's grants. *Serve*: the calls. A name that is not granted does not exist for the
 //! plugin, whoever else has it.
 
+pub mod budget;
+pub mod callers;
 pub mod fetch;
+pub mod identity;
 pub mod kv;
 pub mod rooms;
 pub mod secrets;
@@ -52,6 +55,11 @@ pub fn grant_for(import: &str) -> Grant {
             kv
         }
         ("guesthouse:fetch", "grants") if version.starts_with("0.1.") => Grant::Free,
+        ("guesthouse:identity", "identity") | ("guesthouse:budget", "tokens")
+            if version.starts_with("0.1.") =>
+        {
+            Grant::Free
+        }
         ("guesthouse:kv", "store") if version.starts_with("0.1.") => kv,
         ("guesthouse:secrets", "store") if version.starts_with("0.1.") => {
             Grant::Needs { key: "secrets", example: "secrets = [\"NAME\"]" }
@@ -79,6 +87,8 @@ mod tests {
             "wasi:sockets/tcp@0.2.9",
             "wasi:config/store@0.2.0-rc.1",
             "guesthouse:fetch/grants@0.1.0",
+            "guesthouse:identity/identity@0.1.0",
+            "guesthouse:budget/tokens@0.1.0",
         ] {
             assert_eq!(grant_for(import), Grant::Free, "{import}");
         }

@@ -10,10 +10,28 @@ use wasmtime::component::{HasData, Linker};
 pub struct Settings(BTreeMap<String, String>);
 
 impl Settings {
-    /// *Configure*.
+    /// *Configure*: what the operator wrote, and what the house adds by itself.
     #[must_use]
-    pub fn new(settings: BTreeMap<String, String>) -> Self {
+    pub fn new(plugin: &str, mut settings: BTreeMap<String, String>, host: &HostSettings) -> Self {
+        if host.plugin.as_deref() == Some(plugin) {
+            settings.extend(host.settings.clone());
+        }
         Self(settings)
+    }
+}
+
+/// What the house itself tells one plugin, whatever its configuration says.
+#[derive(Clone, Debug, Default)]
+pub struct HostSettings {
+    plugin: Option<String>,
+    settings: BTreeMap<String, String>,
+}
+
+impl HostSettings {
+    /// Settings for this plugin.
+    #[must_use]
+    pub fn for_plugin(plugin: String, settings: BTreeMap<String, String>) -> Self {
+        Self { plugin: Some(plugin), settings }
     }
 }
 

@@ -29,6 +29,9 @@ pub(super) fn run(arguments: &InspectArgs) -> anyhow::Result<ExitCode> {
         Kind::None => "exports no HTTP handler: nothing can be routed to it",
     };
     println!("{file}: {kind}");
+    if report.exports.iter().any(|name| name.starts_with("guesthouse:auth/verifier@0.1.")) {
+        println!("  can verify callers: name it with `[auth] plugin = \"NAME\"`");
+    }
     println!("  size    {:.1} kB", report.size as f64 / 1e3);
     println!("  sha256  {}", report.digest);
     for (title, list) in [("exports", &report.exports), ("imports", &report.imports)] {

@@ -3,6 +3,7 @@
 //! Owns the words that an operator types. Each command is one short file that calls the library.
 
 mod assets;
+mod auth;
 mod client;
 mod compile;
 mod deploy;
@@ -43,6 +44,8 @@ enum Command {
     Kv(kv::KvArgs),
     /// Show and close the rooms of a running house.
     Rooms(rooms::RoomsArgs),
+    /// Tokens of the house's own issuer, for development.
+    Auth(auth::AuthArgs),
     /// Publish a site to a running house.
     Assets(assets::AssetsArgs),
     /// What the house starts to compile a component.
@@ -63,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Kv(arguments) => client::block_on(kv::run(arguments)),
         Command::Compile(arguments) => Ok(compile::run(&arguments)),
         Command::Rooms(arguments) => client::block_on(rooms::run(arguments)),
+        Command::Auth(arguments) => auth::run(&arguments),
         Command::Assets(arguments) => client::block_on(assets::run(arguments)),
     };
     result.unwrap_or_else(|error| {

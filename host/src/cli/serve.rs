@@ -4,12 +4,15 @@
 //! found before anything starts; the doors open last and close first.
 
 use crate::admin::{self, Admin};
+use crate::auth::{Authenticator, DEV_ISSUER, DevIssuer};
 use crate::cache::ResponseCache;
-use crate::config::Config;
+use crate::capabilities::settings::HostSettings;
+use crate::config::{Config, DEV_SETTINGS};
 use crate::engine::Engine;
 use crate::plugins::{ActiveVersions, Plugins, Setup};
+use crate::quota::Ledger;
 use crate::rooms::Rooms;
-use crate::server::{self, AccessLog, House, Shutdown, Style};
+use crate::server::{self, AccessLog, Gate, House, Shutdown, Style};
 use crate::storage::rocks::Rocks;
 use crate::storage::rooms::RoomStore;
 use crate::storage::{Limits, Store};
@@ -80,7 +83,8 @@ pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     let rocks = open_store(&config, &arguments.data)?;
     let store: Arc<dyn Store> = rocks.clone();
     let rooms_store: Arc<dyn RoomStore> = rocks;
-    let engine = Engine::start(&config.engine, &config.fetch, threads, &arguments.data)?;
+    let told = host_settings(&config, arguments.env, &arguments.data)?;
+    let engine = Engine::start(&config.engine, &config.fetch, threads, &arguments.data, told)?;
     tracing::info!("engine: {}; {threads} serving threads", engine.decisions());
     let cache = (config.cache.max_bytes > 0)
         .then(|| ResponseCache::new(config.cache.max_bytes, config.cache.max_entry));
@@ -95,6 +99,7 @@ pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
         dev_secrets: arguments.env == Env::Dev,
         swap_drain: config.server.swap_drain,
         max_instances: config.engine.max_instances,
+        verifier: config.auth.plugin.clone(),
         engine: engine.clone(),
         store: store.clone(),
         cache: cache.clone(),
@@ -110,7 +115,13 @@ pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     let style = if human { Style::Human } else { Style::Json };
     let log = config.server.access_log.then(|| AccessLog::start(style)).transpose()?;
     let idle = config.server.idle_timeout;
-    let house = Arc::new(House { plugins: plugins.clone(), rooms: rooms.clone(), log, idle });
+    let ledger = Ledger::new(store.clone());
+    let gate = Gate {
+        authenticator: authenticator(&config, &plugins),
+        ledger: ledger.clone(),
+        trusted_proxies: config.server.trusted_proxies.clone(),
+    };
+    let house = Arc::new(House { plugins: plugins.clone(), rooms: rooms.clone(), gate, log, idle });
 
     let doors = server::bind(config.server.listen, threads, "--listen or server.listen")?;
     let admin_door = server::bind(config.server.admin, 1, "--admin or server.admin")?;
@@ -131,13 +142,44 @@ pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
 
     runtime.block_on(async {
         tokio::spawn(plugins.sweep());
+        tokio::spawn(ledger.clone().keep());
         for door in admin_door {
             let door = tokio::net::TcpListener::from_std(door)?;
             tokio::spawn(admin::serve(admin.clone(), door, shutdown.drain.clone()));
         }
-        let code = until_told(&shutdown, serving, rooms, config.server.drain).await?;
+        let code = until_told(&shutdown, serving, rooms, config.server.drain, &ledger).await?;
         anyhow::Ok(code)
     })
+}
+
+/// What the house itself tells the auth plugin: in development, the key of its own issuer. It is given when
+/// the plugin is loaded and is part of no configuration, so it can't find its way into production.
+fn host_settings(
+    config: &Config,
+    env: Env,
+    data: &std::path::Path,
+) -> anyhow::Result<HostSettings> {
+    let Some(plugin) = config.auth.plugin.clone().filter(|_| env == Env::Dev) else {
+        return Ok(HostSettings::default());
+    };
+    let issuer = DevIssuer::open(data)?;
+    tracing::info!(
+        "development: plugin `{plugin}` is told the house's own issuer; `guesthouse auth token` prints its \
+         tokens, and --env prod refuses them"
+    );
+    let [key, name] = DEV_SETTINGS.map(str::to_owned);
+    Ok(HostSettings::for_plugin(
+        plugin,
+        [(key, issuer.public_pem()), (name, DEV_ISSUER.to_owned())].into(),
+    ))
+}
+
+fn authenticator(config: &Config, plugins: &Arc<Plugins>) -> Option<Authenticator> {
+    let name = config.auth.plugin.clone()?;
+    let plugins = plugins.clone();
+    // The one that is active when it is asked: a swap of the auth plugin takes effect at once.
+    let verifier = move || plugins.active().get(&name)?.active();
+    Some(Authenticator::new(&config.auth, Box::new(verifier)))
 }
 
 fn open_store(config: &Config, data: &std::path::Path) -> anyhow::Result<Arc<Rocks>> {
@@ -156,6 +198,7 @@ async fn until_told(
     serving: Vec<std::thread::JoinHandle<()>>,
     rooms: Arc<Rooms>,
     drain: Duration,
+    ledger: &Ledger,
 ) -> anyhow::Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -187,6 +230,9 @@ async fn until_told(
         _ = terminate.recv() => true,
     };
     shutdown.cut.cancel();
+    if let Err(error) = ledger.flush().await {
+        tracing::error!("what callers have used in the last second could not be written: {error}");
+    }
     if cut {
         tracing::warn!("responses that had not finished were cut");
         std::process::exit(if drain.is_zero() { 0 } else { 1 });

@@ -1,10 +1,11 @@
 //! From text to [`Config`]: the file and the tables that all plugins share.
 
+use super::callers;
 use super::diagnostics::{ConfigErrors, Problem};
 use super::fetch;
 use super::plugin::{Component, Routes, is_name, plugin};
 use super::reader::{Problems, Reader, a_type};
-use super::{Cache, Config, Durability, Engine, MOST_INSTANCES, Pooling, Server, Storage};
+use super::{Auth, Cache, Config, Durability, Engine, MOST_INSTANCES, Pooling, Server, Storage};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -88,6 +89,7 @@ fn read(table: &DeTable<'_>, file: &Path, problems: &Problems, of_plugins: &Prob
         engine: Engine::default(),
         cache: Cache::default(),
         fetch: fetch::Fetch::default(),
+        auth: Auth::default(),
         plugins: BTreeMap::new(),
     };
     if let Some(reader) = root.table("server", "[server]") {
@@ -117,6 +119,10 @@ fn read(table: &DeTable<'_>, file: &Path, problems: &Problems, of_plugins: &Prob
     if let Some(reader) = root.table("fetch", "[fetch]") {
         config.fetch = fetch::house(reader, file, problems);
     }
+    if let Some(reader) = root.table("auth", "[auth]") {
+        callers::auth(reader, &mut config.auth);
+    }
+    let mut asks_for_auth = Vec::new();
     if let Some(reader) = root.table("plugins", "[plugins]") {
         let problems = of_plugins;
         let mut routes = Routes::new();
@@ -142,11 +148,13 @@ fn read(table: &DeTable<'_>, file: &Path, problems: &Problems, of_plugins: &Prob
             }
             let reader = Reader::new(table, format!("[plugins.{name}]"), problems);
             let most = config.engine.max_instances;
-            let plugin =
-                plugin(reader, name, span, Component::Named { file }, most, problems, &mut routes);
+            let asks = &mut asks_for_auth;
+            let component = Component::Named { file };
+            let plugin = plugin(reader, name, span, component, most, problems, &mut routes, asks);
             config.plugins.insert(name.to_owned(), Arc::new(plugin));
         }
     }
+    callers::check(&config.auth, &config.plugins, &asks_for_auth, of_plugins);
     root.finish();
     config
 }
@@ -176,6 +184,7 @@ fn server(mut reader: Reader<'_>, server: &mut Server) {
     reader.number("max_headers", &mut server.max_headers, 8..=1000);
     reader.number("max_connections", &mut server.max_connections, 1..=1_000_000);
     reader.truth("access_log", &mut server.access_log);
+    callers::proxies(&mut reader, &mut server.trusted_proxies);
     reader.finish();
 }
 

@@ -5,6 +5,7 @@
 //! suggestion, before the house opens a door. The danger that shaped it: a typing error that silently
 //! switches a protection off.
 
+mod callers;
 mod diagnostics;
 pub mod fetch;
 mod load;
@@ -16,9 +17,11 @@ pub mod secrets;
 mod values;
 mod variables;
 
+pub use callers::{Auth, AuthMode, DEV_SETTINGS, Network, Quota};
 pub use diagnostics::{ConfigErrors, Problem};
 pub use rooms::{Origins, Rooms};
 pub use route::RoutePattern;
+pub use values::duration;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -41,6 +44,8 @@ pub struct Config {
     pub cache: Cache,
     /// `[fetch]`
     pub fetch: fetch::Fetch,
+    /// `[auth]`
+    pub auth: Auth,
     /// `[plugins.NAME]`, in the order of their names.
     pub plugins: BTreeMap<String, Arc<Plugin>>,
 }
@@ -70,6 +75,8 @@ pub struct Server {
     pub max_connections: usize,
     /// Whether each request gets a line on standard error. Default true.
     pub access_log: bool,
+    /// Whose `X-Forwarded-For` is believed. Default: nobody's.
+    pub trusted_proxies: Vec<Network>,
 }
 
 /// `[storage]`
@@ -153,6 +160,12 @@ pub struct Plugin {
     pub fetch: Vec<fetch::FetchGrant>,
     /// What `wasi:config/store` gives.
     pub config: BTreeMap<String, String>,
+    /// Whether callers are verified.
+    pub auth: Option<AuthMode>,
+    /// Requests that one caller may make.
+    pub rate: Option<Quota>,
+    /// Tokens that one caller may spend.
+    pub budget: Option<Quota>,
     /// Whether the shared response cache stands in front.
     pub cache: bool,
     /// Its rooms, if it has any.
@@ -235,6 +248,7 @@ impl Default for Server {
             max_headers: 100,
             max_connections: 10_000,
             access_log: true,
+            trusted_proxies: Vec::new(),
         }
     }
 }

@@ -7,7 +7,7 @@ use super::load::{DAY, SECOND};
 use super::reader::{Problems, Reader};
 use super::rooms::{room_route, rooms};
 use super::route::RoutePattern;
-use super::{Breaker, ConfigErrors, Instances, Limits, Plugin, Problem, fetch, variables};
+use super::{Breaker, ConfigErrors, Instances, Limits, Plugin, Problem, callers, fetch, variables};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,17 @@ impl Plugin {
         let reader = Reader::new(parsed.get_ref(), format!("[plugins.{name}]"), &problems);
         let component = Component::Stored(component);
         let mut routes = Routes::new();
-        let plugin = plugin(reader, name, 0..0, component, most_instances, &problems, &mut routes);
+        let mut asks = Vec::new();
+        let plugin = plugin(
+            reader,
+            name,
+            0..0,
+            component,
+            most_instances,
+            &problems,
+            &mut routes,
+            &mut asks,
+        );
         let problems = problems.take();
         if problems.is_empty() {
             Ok(plugin)
@@ -61,6 +71,7 @@ impl Plugin {
 }
 
 /// Reads `[plugins.NAME]`.
+#[allow(clippy::too_many_arguments, reason = "called in one place")]
 pub(super) fn plugin(
     mut reader: Reader<'_>,
     name: &str,
@@ -69,17 +80,9 @@ pub(super) fn plugin(
     most_instances: u32,
     problems: &Problems,
     routes: &mut Routes,
+    asks_for_auth: &mut Vec<(String, Range<usize>)>,
 ) -> Plugin {
     // A protection that this version lacks must not look as if it were there.
-    for (key, what) in [("auth", "authentication"), ("rate", "rate limits")] {
-        reader.refuse(
-            key,
-            &format!(
-                "this version has no {what} yet, and refuses rather than run without what was asked for. \
-                 Remove the line."
-            ),
-        );
-    }
     let component = match component {
         Component::Stored(path) => path.to_owned(),
         Component::Named { file } => match reader.text("component") {
@@ -104,6 +107,9 @@ pub(super) fn plugin(
         secrets: Vec::new(),
         fetch: Vec::new(),
         config: BTreeMap::new(),
+        auth: None,
+        rate: None,
+        budget: None,
         cache: false,
         rooms: None,
         instances: Instances::default(),
@@ -180,6 +186,9 @@ pub(super) fn plugin(
                 ),
             }
         }
+    }
+    if let Some(span) = callers::of_plugin(&mut reader, &mut plugin) {
+        asks_for_auth.push((name.to_owned(), span));
     }
     reader.truth("cache", &mut plugin.cache);
     if let Some(mut table) = reader.table("instances", &format!("`instances` of [plugins.{name}]"))

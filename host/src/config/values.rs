@@ -1,5 +1,6 @@
 //! Sizes and durations as people write them.
 
+use super::Quota;
 use std::time::Duration;
 
 /// Bytes: `64MiB`, `10MB`, `512 B`.
@@ -29,7 +30,10 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 }
 
 /// Time: `200ms`, `30s`, `2m`, `1h`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
     let number: u64 = number.parse().map_err(|_| {
         format!(
@@ -50,6 +54,28 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         "" => Err(format!("`{text}` has no unit: write \"{number}s\" or \"{number}ms\"")),
         _ => Err(format!("`{unit}` is not a unit of time: use ms, s, m or h")),
     }
+}
+
+/// So many in such a time: `20/min`, `200000/day`, `5/10s`.
+pub(super) fn quota(text: &str) -> Result<Quota, String> {
+    let wrong = || {
+        format!(
+            "`{text}` is not a number in a time: write \"20/min\", \"1000/h\", \"200000/day\" or \"5/10s\""
+        )
+    };
+    let (count, per) = text.split_once('/').ok_or_else(wrong)?;
+    let count: u64 = count.trim().replace('_', "").parse().map_err(|_| wrong())?;
+    if count == 0 || count > 1_000_000_000_000 {
+        return Err(format!("`{text}`: the number must be 1 to 1000000000000"));
+    }
+    let per = match per.trim() {
+        "s" | "sec" | "second" => Duration::from_secs(1),
+        "m" | "min" | "minute" => Duration::from_secs(60),
+        "h" | "hour" => Duration::from_secs(3600),
+        "d" | "day" => Duration::from_secs(86_400),
+        other => duration(other).map_err(|_| wrong())?,
+    };
+    Ok(Quota { count, per })
 }
 
 fn split(text: &str) -> (&str, &str) {

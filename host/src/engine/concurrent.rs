@@ -11,6 +11,7 @@ use super::lane::{Lane, Run, Stop};
 use super::meter::{Meter, SLICE, Verdict};
 use super::state::State;
 use super::version::{IdlePlace, Version};
+use crate::auth::Caller;
 use crate::body::Body;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -58,13 +59,14 @@ impl Concurrent {
     pub(super) async fn handle(
         &self,
         version: &Arc<Version>,
-        request: http::Request<WasiBody>,
+        mut request: http::Request<WasiBody>,
         permit: Permit,
         ticket: Ticket,
         slow: bool,
     ) -> Result<http::Response<Body>, Failure> {
         let id = request.headers().get("x-request-id").cloned();
-        let fate = Arc::new(Fate { instance: OnceLock::new(), _permit: permit });
+        let caller = request.extensions_mut().remove();
+        let fate = Arc::new(Fate { instance: OnceLock::new(), caller, _permit: permit });
         let answer = if slow {
             self.handle_slowly(version, fate.clone(), request).await
         } else {
@@ -159,6 +161,8 @@ fn failure(version: &Version, error: &wasmtime::Error) -> Failure {
 struct Fate {
     /// Why its instance ended, if that was before its time.
     instance: OnceLock<Failure>,
+    /// Who calls. The guest may ask for that as long as it works on the request.
+    caller: Option<Arc<Caller>>,
     /// The place is taken as long as the guest works on it, also when the client is gone.
     _permit: Permit,
 }
@@ -297,11 +301,12 @@ impl WorkerState for Worker {
 
     fn on_request_start(
         &self,
-        _: StoreContextMut<'_, State>,
+        mut store: StoreContextMut<'_, State>,
         fate: Arc<Fate>,
-        _: GuestTaskId,
+        task: GuestTaskId,
     ) -> Pin<Box<dyn Future<Output = ()> + 'static + Send + Sync>> {
         self.meter.reset(self.version.plugin.limits.cpu);
+        store.data_mut().callers_mut().of_task(task, fate.caller.as_ref());
         let mut fates = self.fates.lock();
         fates.retain(|fate| fate.strong_count() > 0);
         fates.push(Arc::downgrade(&fate));

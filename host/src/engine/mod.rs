@@ -17,6 +17,7 @@
 //! | `version` | a component ready to serve |
 //! | `sequential`, `concurrent` | wasi:http 0.2 and 0.3 |
 //! | `room` | calls into rooms |
+//! | `verifying` | the verifier of an auth plugin |
 //! | `output` | what guests print |
 //! | `failure` | why there was no answer |
 
@@ -33,6 +34,7 @@ mod room;
 mod sequential;
 mod settings;
 mod state;
+mod verifying;
 mod version;
 
 pub use breaker::BreakerStatus;
@@ -40,19 +42,22 @@ pub use failure::Failure;
 pub use lane::Lane;
 pub use room::{Call, Returned, RoomInstance};
 pub use settings::Decisions;
+pub use verifying::Verdict;
 pub use version::Version;
 
 use crate::capabilities::fetch::{self, FetchGrants, Network};
 use crate::capabilities::kv::{self, KvGrants};
 use crate::capabilities::rooms;
 use crate::capabilities::secrets::{self, SecretGrants};
-use crate::capabilities::settings::{self as config_store, Settings};
+use crate::capabilities::settings::{self as config_store, HostSettings, Settings};
+use crate::capabilities::{budget, identity};
 use crate::config;
 use crate::storage::Store;
 use admission::Admission;
 use artifact::{ArtifactError, Artifacts};
 use compiler::Compiler;
 use concurrent::Concurrent;
+use guesthouse_bindings::called::CalledPre;
 use lane::SlowLane;
 use room::RoomGuest;
 use sequential::Sequential;
@@ -61,6 +66,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tokio::sync::Semaphore;
+use verifying::Verifying;
 use version::{IdleCount, Kind};
 use wasmtime::component::{Component, Linker};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
@@ -102,6 +108,8 @@ pub struct Engine {
     idle: Arc<IdleCount>,
     network: Arc<Network>,
     fast_threads: usize,
+    /// What the house itself tells a plugin.
+    told: HostSettings,
 }
 
 impl Engine {
@@ -114,6 +122,7 @@ impl Engine {
         outbound: &config::fetch::Fetch,
         fast_threads: usize,
         data: &Path,
+        told: HostSettings,
     ) -> anyhow::Result<Arc<Self>> {
         let (wasmtime, decisions) = settings::engine(settings).map_err(anyhow::Error::from)?;
         let artifacts = Artifacts::open(data, &wasmtime)?;
@@ -136,6 +145,7 @@ impl Engine {
             idle: Arc::new(IdleCount::new(most)),
             network: Network::new(outbound),
             fast_threads,
+            told,
         }))
     }
 
@@ -196,6 +206,9 @@ impl Engine {
         if plugin.rooms.is_some() && room.is_none() {
             return Err(LoadError::NoRooms);
         }
+        let verifying = CalledPre::new(pre.clone())
+            .ok()
+            .map(|pre| Verifying::new(pre, self.fast_threads, self.idle.clone()));
         let kind = if let Ok(pre) = ProxyPre::new(pre.clone()) {
             Kind::Sequential(Sequential::new(pre))
         } else if let Ok(pre) = ServicePre::new(pre) {
@@ -208,7 +221,7 @@ impl Engine {
         let context = Arc::new(Context {
             name: plugin.name.as_str().into(),
             kv: KvGrants::new(&plugin.name, &plugin.kv),
-            settings: Settings::new(plugin.config.clone()),
+            settings: Settings::new(&plugin.name, plugin.config.clone(), &self.told),
             fetch: FetchGrants::new(
                 &plugin.name,
                 &plugin.fetch,
@@ -230,6 +243,7 @@ impl Engine {
             self.wasmtime.clone(),
             kind,
             room,
+            verifying,
             Admission::new(plugin.limits, self.places.clone()),
             self.slow.clone(),
             self.fast_threads,
@@ -252,5 +266,7 @@ fn link(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
     secrets::add_to_linker(&mut linker, State::secrets)?;
     fetch::add_to_linker(&mut linker, State::fetch)?;
     rooms::add_to_linker(&mut linker, State::room)?;
+    identity::add_to_linker(&mut linker, State::callers)?;
+    budget::add_to_linker(&mut linker, State::callers)?;
     Ok(linker)
 }

@@ -92,7 +92,7 @@ impl Sequential {
         version: &Version,
         instance: Option<Instance>,
         meter: &Arc<Meter>,
-        request: http::Request<WasiBody>,
+        mut request: http::Request<WasiBody>,
         gone: Option<CancellationToken>,
         answer: &Arc<Answer>,
     ) -> Result<Instance, Failure> {
@@ -106,6 +106,8 @@ impl Sequential {
         let Instance { store, proxy, .. } = &mut instance;
         store.set_epoch_deadline(1);
         store.data_mut().serve(gone);
+        // Also when there is none: the caller of the request before must be forgotten.
+        store.data_mut().callers_mut().only(request.extensions_mut().remove());
 
         let host = |error: wasmtime::Error| Failure::Instance(format!("{error:#}"));
         let mut http = store.data_mut().http();
@@ -120,10 +122,11 @@ impl Sequential {
             .map_err(host)?;
         proxy
             .wasi_http_incoming_handler()
-            .call_handle(store, request, out)
+            .call_handle(&mut *store, request, out)
             .await
             .map_err(|error| Failure::Trapped(format!("{error:?}")))?;
         unfinished.disarm();
+        store.data_mut().callers_mut().only(None);
         Ok(instance)
     }
 }

@@ -6,6 +6,7 @@
 
 use super::meter::{Meter, Verdict};
 use super::output::{Channel, LogOutput};
+use crate::capabilities::callers::{Callers, CallersView};
 use crate::capabilities::fetch::{FetchGrants, FetchView, Outbound};
 use crate::capabilities::kv::{KvGrants, KvView};
 use crate::capabilities::rooms::RoomView;
@@ -54,6 +55,7 @@ pub(super) struct State {
     meter: Arc<Meter>,
     /// The event that runs, in the instance of a room.
     room: Option<Box<Event>>,
+    callers: Callers,
 }
 
 impl State {
@@ -80,6 +82,7 @@ impl State {
             context,
             meter,
             room: None,
+            callers: Callers::default(),
         }
     }
 
@@ -126,6 +129,16 @@ impl State {
     /// Through which `guesthouse:fetch` sees this instance.
     pub(super) fn fetch(&mut self) -> FetchView<'_> {
         FetchView { grants: self.outbound.grants() }
+    }
+
+    /// Who calls, to be told at the start of each request.
+    pub(super) fn callers_mut(&mut self) -> &mut Callers {
+        &mut self.callers
+    }
+
+    /// Through which identity and budget see this instance.
+    pub(super) fn callers(&mut self) -> CallersView<'_> {
+        CallersView { table: &mut self.table, callers: &self.callers }
     }
 
     /// Through which the secrets see this instance.

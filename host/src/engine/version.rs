@@ -13,8 +13,10 @@ use super::meter::{Meter, SLICE, Verdict};
 use super::room::RoomGuest;
 use super::sequential::{Instance, Sequential};
 use super::state::{Context, State};
+use super::verifying::{self, Verifying};
 use crate::body::{self, Body, GuestBody};
 use crate::config::Plugin;
+use guesthouse_bindings::called::exports::guesthouse::auth::verifier::Credentials;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -27,6 +29,9 @@ use wasmtime_wasi_http::WasiBody;
 
 /// How long a plugin that burnt a slice starts its requests on the slow lane.
 const SLOW_FOR: Duration = Duration::from_secs(1);
+
+/// Numbers of loaded versions: never the same twice in the life of the process.
+static SERIALS: AtomicU64 = AtomicU64::new(1);
 
 /// Which interface a component answers through.
 pub(super) enum Kind {
@@ -69,6 +74,8 @@ pub struct Version {
     pub(super) engine: wasmtime::Engine,
     kind: Kind,
     pub(super) room: Option<RoomGuest>,
+    verifying: Option<Verifying>,
+    serial: u64,
     admission: Admission,
     pub(super) breaker: Arc<Breaker>,
     slow: Arc<SlowLane>,
@@ -175,6 +182,7 @@ impl Version {
         engine: wasmtime::Engine,
         kind: Kind,
         room: Option<RoomGuest>,
+        verifying: Option<Verifying>,
         admission: Admission,
         slow: Arc<SlowLane>,
         fast_threads: usize,
@@ -191,6 +199,8 @@ impl Version {
             engine,
             kind,
             room,
+            verifying,
+            serial: SERIALS.fetch_add(1, Relaxed),
             admission,
             breaker,
             slow,
@@ -214,6 +224,16 @@ impl Version {
             Kind::Concurrent(_) => "wasi:http 0.3",
             Kind::RoomsOnly => "rooms",
         }
+    }
+
+    /// Whether it exports `guesthouse:auth/verifier`.
+    pub fn is_verifier(&self) -> bool {
+        self.verifying.is_some()
+    }
+
+    /// Tells it from every other version that was ever loaded in this process.
+    pub fn serial(&self) -> u64 {
+        self.serial
     }
 
     /// Requests at work.
@@ -312,6 +332,9 @@ impl Version {
             let waiting = std::mem::take(&mut *list.lock());
             self.idle_in_all.give_back(waiting.len());
         }
+        if let Some(verifying) = &self.verifying {
+            verifying.clear();
+        }
         self.gone.token().clone()
     }
 
@@ -376,6 +399,78 @@ impl Version {
                 Body::Guest(body.unless(broken))
             })
         })
+    }
+
+    /// Asks the verifier who a client is, under the same limits as a request, but not under the breaker: a
+    /// client that finds a token which makes the verifier trap would lock out everyone else with it.
+    ///
+    /// # Errors
+    /// See [`Failure`]; the operator's log has been told. None of them means yes.
+    pub async fn verify(
+        self: &Arc<Self>,
+        credentials: Credentials,
+    ) -> Result<verifying::Verdict, Failure> {
+        let deadline = tokio::time::Instant::now() + self.plugin.limits.wall;
+        let permit = self.admission.admit(deadline).await?;
+        let slow = self.is_slow();
+        let lane = if slow { Lane::Slow(0) } else { Lane::here() };
+        let instance = self.verifying.as_ref().and_then(|verifying| verifying.take_idle(lane));
+        let meter = instance.as_ref().map_or_else(Meter::new, |i| i.meter().clone());
+        meter.reset(self.plugin.limits.cpu);
+
+        let (sender, receiver) = oneshot::channel();
+        let stop = Arc::new(Stop::default());
+        let version = self.clone();
+        let work = {
+            let meter = meter.clone();
+            async move {
+                let answer = version.ask(instance, &meter, &credentials, deadline).await;
+                drop(permit);
+                // Nobody is there when the client went away.
+                _ = sender.send(answer);
+            }
+        };
+        let run = Run::new(Box::pin(work), meter, stop.clone());
+        if slow {
+            self.slow.start_slow(run);
+        } else {
+            self.slow.start_fast(run, self.clone());
+        }
+        let mut guard = StopUnlessAnswered(&stop, false);
+        let answer = receiver.await.unwrap_or(Err(Failure::Dropped));
+        guard.1 = true;
+        answer
+    }
+
+    /// One question to the verifier, from start to end.
+    async fn ask(
+        &self,
+        instance: Option<verifying::Asked>,
+        meter: &Arc<Meter>,
+        credentials: &Credentials,
+        deadline: tokio::time::Instant,
+    ) -> Result<verifying::Verdict, Failure> {
+        let Some(verifying) = &self.verifying else {
+            return Err(Failure::Instance("the plugin exports no verifier".to_owned()));
+        };
+        let asking = verifying.ask(self, instance, meter, credentials);
+        let answer = match tokio::time::timeout_at(deadline, asking).await {
+            Ok(Ok((instance, verdict))) => {
+                if !self.retired.is_cancelled() {
+                    verifying.put_back(instance, self.plugin.instances.reuse);
+                }
+                Ok(verdict)
+            }
+            Ok(Err(failure)) => Err(self.refine(failure, meter)),
+            Err(_) => Err(Failure::Wall(self.plugin.limits.wall)),
+        };
+        if meter.used() > SLICE {
+            self.mark_slow();
+        }
+        self.counters
+            .cpu
+            .fetch_add(u64::try_from(meter.used().as_micros()).unwrap_or(u64::MAX), Relaxed);
+        answer.inspect_err(|failure| self.report(failure, None))
     }
 
     /// One request in one instance, from start to end.
@@ -463,7 +558,7 @@ impl Version {
     }
 
     /// Tells the operator.
-    pub(super) fn report(&self, failure: &Failure, id: Option<&http::HeaderValue>) {
+    pub(crate) fn report(&self, failure: &Failure, id: Option<&http::HeaderValue>) {
         self.counters.failures.fetch_add(1, Relaxed);
         tracing::error!(
             plugin = %self.plugin.name,
@@ -549,11 +644,15 @@ impl Version {
             }
             self.idle_in_all.give_back(tired.len());
         }
+        if let Some(verifying) = &self.verifying {
+            verifying.sweep(self.plugin.instances.idle);
+        }
     }
 
     /// Instances that wait for their next request.
     pub fn waiting_instances(&self) -> usize {
-        self.idle.iter().map(|list| list.lock().len()).sum()
+        let asked = self.verifying.as_ref().map_or(0, Verifying::waiting);
+        asked + self.idle.iter().map(|list| list.lock().len()).sum::<usize>()
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Setup {
     pub swap_drain: Duration,
     /// `engine.max_instances`
     pub max_instances: u32,
+    /// `auth.plugin`: it must export the verifier.
+    pub verifier: Option<String>,
     /// The engine.
     pub engine: Arc<Engine>,
     /// The storage.
@@ -104,8 +106,9 @@ impl Plugins {
         let mut places = Vec::new();
         for (name, plugin) in &config.plugins {
             let (read, components) = (plugin.clone(), self.components.clone());
+            let verifier = self.setup.verifier.clone();
             let (digest, size) = blocking(move || {
-                let (wasm, digest) = check::read(&read)?;
+                let (wasm, digest) = check::read(&read, verifier.as_deref())?;
                 components.put(&digest, &wasm).map_err(|source| PluginError::Keep {
                     plugin: read.name.clone(),
                     path: components.path(&digest),

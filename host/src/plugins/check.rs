@@ -81,6 +81,15 @@ pub enum PluginError {
         /// The plugin.
         plugin: String,
     },
+    /// It is to verify callers and can't.
+    #[error(
+        "plugin `{plugin}` is named by [auth], and does not export guesthouse:auth/verifier@0.1.0: name \
+         another, or see wit/auth.wit for what it must export"
+    )]
+    NoVerifier {
+        /// The plugin.
+        plugin: String,
+    },
     /// The engine refused it.
     #[error("plugin `{plugin}`: {source}")]
     Load {
@@ -137,11 +146,15 @@ pub enum PluginError {
     Conflict(#[from] Conflict),
 }
 
-/// Reads a plugin's component and checks it. Gives the bytes and their digest.
+/// Reads a plugin's component and checks it, as the verifier of the house if it has that name. Gives the bytes
+/// and their digest.
 ///
 /// # Errors
 /// See [`PluginError`].
-pub(super) fn read(plugin: &Plugin) -> Result<(Vec<u8>, String), PluginError> {
+pub(super) fn read(
+    plugin: &Plugin,
+    verifier: Option<&str>,
+) -> Result<(Vec<u8>, String), PluginError> {
     let name = || plugin.name.clone();
     let path = || plugin.component.clone();
     let unreadable = |source| PluginError::Read { plugin: name(), path: path(), source };
@@ -155,12 +168,12 @@ pub(super) fn read(plugin: &Plugin) -> Result<(Vec<u8>, String), PluginError> {
     if let Some(expected) = plugin.digest.clone().filter(|expected| *expected != found) {
         return Err(PluginError::Digest { plugin: name(), path: path(), expected, found });
     }
-    check(plugin, &wasm)?;
+    check(plugin, &wasm, verifier == Some(plugin.name.as_str()))?;
     Ok((wasm, found))
 }
 
 /// Looks at a component without compiling it: is it one, and was it granted what it imports?
-fn check(plugin: &Plugin, wasm: &[u8]) -> Result<(), PluginError> {
+fn check(plugin: &Plugin, wasm: &[u8], is_verifier: bool) -> Result<(), PluginError> {
     let name = || plugin.name.clone();
     let report = inspect::inspect(wasm).map_err(|error| PluginError::NotAComponent {
         plugin: name(),
@@ -181,6 +194,10 @@ fn check(plugin: &Plugin, wasm: &[u8]) -> Result<(), PluginError> {
         {
             return Err(PluginError::NotGranted { plugin: name(), import, example });
         }
+    }
+    let exports = |name: &str| report.exports.iter().any(|export| export.starts_with(name));
+    if is_verifier && !exports("guesthouse:auth/verifier@0.1.") {
+        return Err(PluginError::NoVerifier { plugin: name() });
     }
     if report.kind == inspect::Kind::None && plugin.rooms.is_none() {
         return Err(PluginError::NoHandler { plugin: name() });

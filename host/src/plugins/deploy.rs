@@ -228,8 +228,9 @@ impl Plugins {
         wanted.retain(|name, _| !asked(name) || config.plugins.contains_key(name));
         let mut components = BTreeMap::new();
         for (name, plugin) in config.plugins.iter().filter(|(name, _)| asked(name)) {
-            let read = plugin.clone();
-            let (wasm, digest) = blocking(move || check::read(&read)).await??;
+            let (read, verifier) = (plugin.clone(), self.setup.verifier.clone());
+            let (wasm, digest) =
+                blocking(move || check::read(&read, verifier.as_deref())).await??;
             let latest = self.records.versions(name).await?.last().map_or(0, |last| last.number);
             let record = Record {
                 plugin: name.clone(),

@@ -7,13 +7,18 @@
 use crate::body::Body;
 use crate::engine::Failure;
 use crate::rooms::{RoomFailure, door};
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, WWW_AUTHENTICATE,
+};
 use http::{HeaderValue, Response, StatusCode};
 
 /// Seconds after which a client that found the queue full may come again.
 const RETRY_QUEUE: HeaderValue = HeaderValue::from_static("1");
 /// The same for a plugin that is being compiled.
 const RETRY_COMPILE: HeaderValue = HeaderValue::from_static("2");
+
+/// How the house asks for a proof.
+const BEARER: &str = "Bearer realm=\"guesthouse\"";
 
 /// Why the house itself answers.
 #[derive(Debug)]
@@ -36,6 +41,28 @@ pub(super) enum Refusal<'a> {
     Room(&'a RoomFailure),
     /// A client may not come into a room.
     Door(door::Closed),
+    /// It is about who calls.
+    Caller(CallerRefusal<'a>),
+    /// The storage failed.
+    Storage,
+}
+
+/// Why a caller may not pass.
+#[derive(Debug)]
+pub(super) enum CallerRefusal<'a> {
+    /// The route asks for a caller, and there is none.
+    Unauthorized {
+        /// A word for the client, of letters, digits and hyphens.
+        reason: &'a str,
+        /// Whether the client showed something.
+        shown: bool,
+    },
+    /// The caller is known and may not come in here.
+    Forbidden(&'a str),
+    /// Nobody can say who the caller is at the moment.
+    Unavailable(&'a str),
+    /// The caller has taken all of these, `requests` or `tokens`, and may come again in so many seconds.
+    TooMany(&'a str, u64),
 }
 
 /// The answer for a refusal.
@@ -63,6 +90,11 @@ pub(super) fn response(refusal: &Refusal<'_>) -> Response<Body> {
         Refusal::Room(RoomFailure::Guest(failure)) => of_plugin(failure),
         Refusal::Room(failure) => of_room(failure),
         Refusal::Door(closed) => (of_door(*closed), closed.to_string()),
+        Refusal::Storage => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "This can't be answered at the moment. Try again soon.".to_owned(),
+        ),
+        Refusal::Caller(refusal) => return about_caller(refusal),
     };
     let mut response = Response::new(Body::from(text + "\n"));
     *response.status_mut() = status;
@@ -80,7 +112,8 @@ pub(super) fn response(refusal: &Refusal<'_>) -> Response<Body> {
         Refusal::Door(door::Closed::Version) => {
             headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
-        Refusal::Plugin(Failure::QueueFull { .. } | Failure::NoPlace(_) | Failure::Replaced(_))
+        Refusal::Storage
+        | Refusal::Plugin(Failure::QueueFull { .. } | Failure::NoPlace(_) | Failure::Replaced(_))
         | Refusal::Room(
             RoomFailure::Busy(_)
             | RoomFailure::Full(_)
@@ -123,6 +156,50 @@ fn of_door(closed: door::Closed) -> StatusCode {
         door::Closed::Handshake => StatusCode::BAD_REQUEST,
         door::Closed::Version => StatusCode::UPGRADE_REQUIRED,
     }
+}
+
+/// As JSON: programs act upon the reason.
+fn about_caller(refusal: &CallerRefusal<'_>) -> Response<Body> {
+    let (status, error, reason) = match refusal {
+        CallerRefusal::Unauthorized { reason, .. } => {
+            (StatusCode::UNAUTHORIZED, "unauthorized", reason)
+        }
+        CallerRefusal::Forbidden(reason) => (StatusCode::FORBIDDEN, "forbidden", reason),
+        CallerRefusal::Unavailable(reason) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "unavailable", reason)
+        }
+        CallerRefusal::TooMany(what, _) => (StatusCode::TOO_MANY_REQUESTS, "too-many", what),
+    };
+    let text = serde_json::json!({ "error": error, "reason": reason }).to_string();
+    let mut response = Response::new(Body::from(text + "\n"));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // RFC 6750 §3: who showed nothing is told no error.
+    let challenge = match refusal {
+        CallerRefusal::Unauthorized { shown: false, .. } => Some(BEARER.to_owned()),
+        CallerRefusal::Unauthorized { shown: true, reason } => {
+            Some(format!("{BEARER}, error=\"invalid_token\", error_description=\"{reason}\""))
+        }
+        CallerRefusal::Forbidden(reason) => {
+            Some(format!("{BEARER}, error=\"insufficient_scope\", error_description=\"{reason}\""))
+        }
+        CallerRefusal::Unavailable(_) | CallerRefusal::TooMany(..) => None,
+    };
+    if let Some(challenge) = challenge.and_then(|text| HeaderValue::from_str(&text).ok()) {
+        headers.insert(WWW_AUTHENTICATE, challenge);
+    }
+    match refusal {
+        CallerRefusal::Unavailable(_) => {
+            headers.insert(RETRY_AFTER, RETRY_QUEUE);
+        }
+        CallerRefusal::TooMany(_, seconds) => {
+            headers.insert(RETRY_AFTER, HeaderValue::from((*seconds).max(1)));
+        }
+        CallerRefusal::Unauthorized { .. } | CallerRefusal::Forbidden(_) => {}
+    }
+    response
 }
 
 fn of_plugin(failure: &Failure) -> (StatusCode, String) {

@@ -12,6 +12,7 @@
 
 mod access_log;
 mod failure;
+mod gate;
 mod limit;
 mod request_id;
 mod room;
@@ -19,6 +20,7 @@ mod service;
 mod timed_io;
 
 pub use access_log::{AccessLog, Style};
+pub use gate::Gate;
 pub use service::House;
 
 use crate::config;

@@ -1,10 +1,11 @@
 //! A request's way through the house.
 //!
-//! Owns the order of the steps: id, route, limits, cache, plugin, failure, access log. Each step is a call
+//! Owns the order of the steps: id, route, limits, caller, cache, plugin, failure, access log. Each step is a call
 //! into the module that owns it; nothing is decided here but the order.
 
 use super::access_log::{AccessLog, Entry};
 use super::failure::{self, Refusal};
+use super::gate::{Gate, Passed};
 use super::limit::Limited;
 use super::request_id::{self, X_REQUEST_ID};
 use super::room::Held;
@@ -34,6 +35,8 @@ pub struct House {
     pub plugins: Arc<Plugins>,
     /// All rooms.
     pub rooms: Arc<Rooms>,
+    /// Who may pass.
+    pub gate: Gate,
     /// The access log; none when it is switched off.
     pub log: Option<AccessLog>,
     /// How long a client may be silent in the middle of a body.
@@ -81,7 +84,7 @@ impl House {
             cut: false,
         });
         let is_head = request.method() == http::Method::HEAD;
-        let (slot, mut response) = self.answer(request).await;
+        let (slot, mut response) = self.answer(request, peer).await;
         response.headers_mut().insert(X_REQUEST_ID, id);
         let declared = declared_length(response.headers());
         let bodyless = matches!(response.status().as_u16(), 100..=199 | 204 | 304);
@@ -99,7 +102,11 @@ impl House {
     }
 
     /// Which version of which plugin it was, and what it (or the house) says.
-    async fn answer(&self, request: Request<Incoming>) -> (Option<Arc<Slot>>, Response<Body>) {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> (Option<Arc<Slot>>, Response<Body>) {
         let Some(host) = host(&request) else {
             return (None, failure::response(&Refusal::Host));
         };
@@ -123,21 +130,33 @@ impl House {
         if room.is_some() {
             door::lift_token(&mut parts);
         }
-        if let (Some(at), Some(limits)) = (room, &slot.plugin.rooms) {
-            let response = self.room(&slot, limits, at, &host, parts, body).await;
-            return (Some(slot), response);
+        let passed = match self.gate.pass(&slot.plugin, &mut parts, peer).await {
+            Ok(passed) => passed,
+            Err(refused) => return (Some(slot), refused),
+        };
+        if let Some(caller) = &passed.caller {
+            parts.extensions.insert(caller.clone());
         }
-        let response = self.through_cache(&slot, parts, body).await;
+        let mut response = match (room, &slot.plugin.rooms) {
+            (Some(at), Some(limits)) => self.room(&slot, limits, at, &host, parts, body).await,
+            _ => self.through_cache(&slot, &passed, parts, body).await,
+        };
+        passed.stamp(&mut response);
         (Some(slot), response)
     }
 
     async fn through_cache(
         &self,
         slot: &Slot,
+        passed: &Passed,
         mut parts: http::request::Parts,
         body: Incoming,
     ) -> Response<Body> {
         let Some(cache) = &slot.cache else { return self.ask(slot, parts, body).await };
+        // What a verified caller reads is for that caller: it neither comes from the cache nor goes there.
+        if passed.is_verified() && matches!(parts.method, http::Method::GET | http::Method::HEAD) {
+            return self.ask(slot, parts, body).await;
+        }
         loop {
             match cache.start(&mut parts) {
                 Decision::Answer(response) => return response,

@@ -105,6 +105,13 @@ impl Request {
     pub fn body(&self) -> Option<IncomingBody> {
         IncomingBody::new(self.inner.consume().ok()?)
     }
+
+    /// All fields of this name that are text, in their order.
+    #[must_use]
+    pub fn headers(&self, name: &str) -> Vec<String> {
+        let values = self.inner.headers().get(name).into_iter();
+        values.filter_map(|value| String::from_utf8(value).ok()).collect()
+    }
 }
 
 /// An answer.

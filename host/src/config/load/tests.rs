@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::*;
+use crate::config::{AuthMode, Quota};
 
 fn errors(text: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
@@ -83,6 +84,19 @@ fn wrong_plugins_are_told_apart_from_wrong_settings() {
 }
 
 #[test]
+fn quotas_and_modes_of_callers_are_read() {
+    let config = accepted(&format!(
+        "[auth]\nplugin = \"a\"\ncookies = []\n{PLUGIN}auth = \"optional\"\nrate = \"20/min\"\n\
+         budget_tokens = \"200_000/day\"\n"
+    ));
+    let plugin = config.plugins.get("a").unwrap();
+    assert_eq!(plugin.auth, Some(AuthMode::Optional));
+    assert_eq!(plugin.rate, Some(Quota { count: 20, per: Duration::from_secs(60) }));
+    assert_eq!(plugin.budget, Some(Quota { count: 200_000, per: DAY }));
+    assert!(config.auth.cookies.is_empty());
+}
+
+#[test]
 fn every_wrong_line_says_where_and_what_to_do() {
     let p = |line: &str| format!("{PLUGIN}{line}\n");
     for (text, expected) in [
@@ -137,14 +151,27 @@ fn every_wrong_line_says_where_and_what_to_do() {
         (p("routes = [\"/a\", \"/a\"]"), "plugin `a`'s already"),
         (p("kv = [\"A b\"]"), "not a name for a namespace"),
         (p("secrets = [\"1X\"]"), "not a name for a secret"),
-        (p("auth = \"required\""), "no authentication yet"),
-        (p("rate = \"20/min\""), "no rate limits yet"),
         (p("fetch = \"https://x\""), "must be a list"),
         (p("fetch = [\"x\"]"), "begin with https://"),
         (p("fetch = [{ url = \"https://x\", inject = { host = \"y\" } }]"), "can't be injected"),
         (p("fetch = [{ allow_private = true }]"), "needs `url"),
         ("[fetch]\nroots = \"none.pem\"\n".into(), "no file"),
         ("[fetch]\nhosts = { x = \"10.0.0.1\" }\n".into(), "list of IP addresses"),
+        (p("auth = \"required\""), "nobody is there to give it: name the plugin"),
+        (p("auth = \"requird\""), "Did you mean `required`?"),
+        ("[auth]\nplugin = \"nobody\"\n".into(), "there is no [plugins.nobody]"),
+        (
+            format!("[auth]\nplugin = \"a\"\n{PLUGIN}config = {{ dev_public_key = \"x\" }}\n"),
+            "set by the house itself",
+        ),
+        (p("rate = \"20\""), "write \"20/min\""),
+        (p("rate = \"0/min\""), "the number must be 1 to"),
+        (p("rate = \"5/100ms\""), "the time must be 1 s to 31 days"),
+        (p("budget_tokens = \"10/year\""), "write \"20/min\""),
+        (
+            "[server]\ntrusted_proxies = [\"10.0.0.0/99\"]\n".into(),
+            "`10.0.0.0/99` is not a network",
+        ),
         (p("config = { a = 1 }"), "plugins read texts only"),
         (p("cache = 1"), "true or false"),
         (p("instances = { reuse = 0 }"), "from 1"),
@@ -207,7 +234,7 @@ fn reference_with_everything() -> String {
         }
         whole.push('\n');
     }
-    whole.replace("plugins/assets.wasm", "a.wasm")
+    whole.replace("plugins/assets.wasm", "a.wasm").replace("plugins/auth.wasm", "a.wasm")
 }
 
 #[test]
@@ -235,6 +262,7 @@ fn the_reference_has_every_key_that_is_known() {
         ("[engine]\nqqqq = 1\n".to_owned(), "[engine]"),
         ("[cache]\nqqqq = 1\n".to_owned(), "[cache]"),
         ("[fetch]\nqqqq = 1\n".to_owned(), "[fetch]"),
+        ("[auth]\nqqqq = 1\n".to_owned(), "[auth]"),
         (format!("{PLUGIN}qqqq = 1\n"), "[plugins.a]"),
         (format!("{PLUGIN}limits = {{ qqqq = 1 }}\n"), "limits"),
         (format!("{PLUGIN}instances = {{ qqqq = 1 }}\n"), "instances"),

@@ -1,0 +1,67 @@
+//! Which caller a call of a guest is made for.
+//!
+//! Owns the one question that identity and budget share. An instance that serves one request after the
+//! other has one caller at a time. In one that serves several at a time, the caller is found by the task
+//! that the call comes from, up to the task that the host started for the request. The danger that shaped
+//! it: two requests in one instance, and one is taken for the other.
+
+use crate::auth::Caller;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use wasmtime::component::{Access, GuestTaskId, HasData, ResourceTable};
+use wasmtime::{AsContextMut, Result};
+
+/// The callers that an instance works for.
+#[derive(Default)]
+pub struct Callers {
+    only: Option<Arc<Caller>>,
+    /// By the task of the request; forgotten when its response has ended.
+    of_tasks: Option<BTreeMap<GuestTaskId, Weak<Caller>>>,
+}
+
+impl Callers {
+    /// The caller of the request that is served from now on; none for no caller.
+    pub fn only(&mut self, caller: Option<Arc<Caller>>) {
+        self.only = caller;
+    }
+
+    /// The caller of the request that this task serves.
+    pub fn of_task(&mut self, task: GuestTaskId, caller: Option<&Arc<Caller>>) {
+        let tasks = self.of_tasks.get_or_insert_default();
+        tasks.retain(|_, caller| caller.strong_count() > 0);
+        // The number of a task that ended may be given to another.
+        match caller {
+            Some(caller) => tasks.insert(task, Arc::downgrade(caller)),
+            None => tasks.remove(&task),
+        };
+    }
+}
+
+/// How an instance sees its callers.
+pub struct CallersView<'a> {
+    /// The instance's handles.
+    pub table: &'a mut ResourceTable,
+    /// Who they are.
+    pub callers: &'a Callers,
+}
+
+/// Names [`CallersView`] for the linker.
+pub struct HasCallers;
+
+impl HasData for HasCallers {
+    type Data<'a> = CallersView<'a>;
+}
+
+/// The caller of the request that this call is made for.
+pub(super) fn current<T: 'static>(
+    access: &mut Access<'_, T, HasCallers>,
+) -> Result<Option<Arc<Caller>>> {
+    if access.get().callers.of_tasks.is_none() {
+        return Ok(access.get().callers.only.clone());
+    }
+    // The last of the stack is the task that the host started.
+    let request = access.as_context_mut().async_call_stack()?.last();
+    let view = access.get();
+    let tasks = view.callers.of_tasks.as_ref();
+    Ok(request.and_then(|task| tasks?.get(&task)?.upgrade()))
+}

@@ -1,0 +1,166 @@
+//! Who may pass: identity, rate and budget.
+//!
+//! Owns the order of the three and what a client is told of them. It runs before a body is read, before the
+//! response cache answers and before the plugin wakes. It must never let a request through because
+//! something failed: a verifier that can't answer is not a yes, and an account that can't be read is not
+//! an empty one.
+
+use super::failure::{self, CallerRefusal, Refusal};
+use crate::auth::{AuthError, Authenticator, Caller, RejectionKind, client_address, strip_forged};
+use crate::body::Body;
+use crate::config::{Network, Plugin, Quota};
+use crate::quota::{Budget, Ledger, Standing};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Response};
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// The fields of the IETF's draft (draft-ietf-httpapi-ratelimit-headers-10).
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
+/// Everything that decides who may pass.
+pub struct Gate {
+    /// Asks the auth plugin; none when the configuration names none.
+    pub authenticator: Option<Authenticator>,
+    /// What callers have taken.
+    pub ledger: Arc<Ledger>,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
+}
+
+/// A request that may pass.
+pub(super) struct Passed {
+    /// For the plugin; none when it asked for none of this.
+    pub(super) caller: Option<Arc<Caller>>,
+    limits: Limits,
+}
+
+impl Passed {
+    /// Whether the answer is meant for a verified caller, and for nobody else.
+    pub(super) fn is_verified(&self) -> bool {
+        self.caller.as_ref().is_some_and(|caller| caller.principal.is_some())
+    }
+
+    /// Tells the client where it stands.
+    pub(super) fn stamp(&self, response: &mut Response<Body>) {
+        self.limits.stamp(response);
+    }
+}
+
+/// Where a caller stands with the limits that the plugin has.
+#[derive(Default)]
+struct Limits {
+    rate: Option<(Quota, Standing)>,
+    budget: Option<Budget>,
+}
+
+impl Limits {
+    fn stamp(&self, response: &mut Response<Body>) {
+        let (mut policy, mut limit) = (String::new(), String::new());
+        let mut add = |name: &str, quota: Quota, left: u64, reset: u64| {
+            let comma = if policy.is_empty() { "" } else { ", " };
+            // Writing to a text does not fail.
+            _ = write!(policy, "{comma}\"{name}\";q={};w={}", quota.count, quota.per.as_secs());
+            _ = write!(limit, "{comma}\"{name}\";r={left};t={reset}");
+        };
+        if let Some((quota, standing)) = self.rate {
+            add("requests", quota, standing.remaining, standing.reset);
+        }
+        if let Some(budget) = &self.budget {
+            let (left, reset) = budget.remaining();
+            add("tokens", budget.quota(), left, reset);
+        }
+        for (name, text) in [(POLICY, policy), (LIMIT, limit)] {
+            if let Ok(value) = HeaderValue::from_str(&text)
+                && !text.is_empty()
+            {
+                response.headers_mut().append(name, value);
+            }
+        }
+    }
+
+    fn refuse(&self, what: &'static str, seconds: u64) -> Response<Body> {
+        let refusal = Refusal::Caller(CallerRefusal::TooMany(what, seconds));
+        let mut response = failure::response(&refusal);
+        self.stamp(&mut response);
+        response
+    }
+}
+
+impl Gate {
+    /// Decides about a request to a plugin. Fields by which it could pass for another are taken off it in
+    /// any case.
+    pub(super) async fn pass(
+        &self,
+        plugin: &Plugin,
+        request: &mut Parts,
+        peer: SocketAddr,
+    ) -> Result<Passed, Response<Body>> {
+        strip_forged(&mut request.headers);
+        if plugin.auth.is_none() && plugin.rate.is_none() && plugin.budget.is_none() {
+            return Ok(Passed { caller: None, limits: Limits::default() });
+        }
+        let address = client_address(peer.ip(), &request.headers, &self.trusted_proxies);
+        let verified = match (plugin.auth, &self.authenticator) {
+            (None, _) => Ok(None),
+            (Some(mode), Some(authenticator)) => authenticator.authenticate(mode, request).await,
+            // The configuration does not allow for it; and if it did: nobody was verified.
+            (Some(_), None) => Err(AuthError::NotReady),
+        };
+        let (principal, refused) = match verified {
+            Ok(principal) => (principal, None),
+            Err(error) => (None, Some(error)),
+        };
+        let mut limits = Limits::default();
+        let mut caller = Caller { principal, budget: None };
+        if plugin.rate.is_some() || plugin.budget.is_some() {
+            let name = Caller::account_name(caller.principal.as_deref(), address);
+            let account = self.ledger.account(&plugin.name, &name).await.map_err(|error| {
+                tracing::error!(plugin = %plugin.name, "{error}");
+                failure::response(&Refusal::Storage)
+            })?;
+            // Who is refused has made a request all the same: guessing has its rate as well.
+            if let Some(quota) = plugin.rate {
+                let standing = self.ledger.take(&account, quota);
+                limits.rate = Some((quota, standing));
+                if !standing.allowed {
+                    return Err(limits.refuse("requests", standing.reset));
+                }
+            }
+            if let Some(quota) = plugin.budget
+                && refused.is_none()
+            {
+                let budget = self.ledger.budget(&account, quota);
+                let (left, until) = budget.remaining();
+                limits.budget = Some(budget.clone());
+                if left == 0 {
+                    return Err(limits.refuse("tokens", until));
+                }
+                caller.budget = Some(budget);
+            }
+        }
+        if let Some(error) = refused {
+            let mut response = failure::response(&refusal(&error));
+            limits.stamp(&mut response);
+            return Err(response);
+        }
+        Ok(Passed { caller: Some(Arc::new(caller)), limits })
+    }
+}
+
+/// What a client is told of a failed authentication.
+fn refusal(error: &AuthError) -> Refusal<'_> {
+    let (kind, reason) = match error {
+        AuthError::Rejected { kind, reason } => (kind, reason),
+        AuthError::Failed(failure) => return Refusal::Plugin(failure),
+        AuthError::NotReady => return Refusal::Compiling,
+    };
+    Refusal::Caller(match kind {
+        RejectionKind::Missing => CallerRefusal::Unauthorized { reason, shown: false },
+        RejectionKind::Invalid => CallerRefusal::Unauthorized { reason, shown: true },
+        RejectionKind::Forbidden => CallerRefusal::Forbidden(reason),
+        RejectionKind::Unavailable => CallerRefusal::Unavailable(reason),
+    })
+}
