@@ -1,8 +1,23 @@
 //! Guesthouse: a plugin host. One binary loads WebAssembly components, gives each exactly what it
 //! was granted, routes traffic to them, and lets an operator replace any of them.
 //!
-//! Data flows one way through the modules, in the order in which they stand here: a module may use
-//! those below it and never one above.
+//! Data flows one way through the modules, top to bottom in this list: a module may use those below it and
+//! never one above.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `cli` | the commands |
+//! | `admin` | the operator's API |
+//! | `server` | the doors for clients, and a request's way through the house |
+//! | `auth`, `quota` | who a client is, and what it may use up |
+//! | `rooms` | durable actors and their sockets |
+//! | `routing`, `cache` | which plugin a request is for; responses that are shared |
+//! | `plugins` | versions, deployments, what is active |
+//! | `engine` | wasmtime, and the rules under which guests run |
+//! | `capabilities` | what a guest can be granted, a file an interface |
+//! | `config` | guesthouse.toml, typed |
+//! | `storage` | where data lives |
+//! | `body`, `headers`, `fault` | small things that several share |
 
 pub mod admin;
 pub mod auth;

@@ -136,6 +136,35 @@ async fn a_room_may_refuse_choose_and_greet() {
 }
 
 #[tokio::test]
+async fn a_room_knows_who_was_verified_and_a_socket_ends_with_its_token() {
+    let probe = |auth: &str| {
+        format!("[auth]\nplugin = \"verifier\"\n{}", plugin("verifier", &guest("verifier"), ""))
+            + &plugin(
+                "probe",
+                &guest("room"),
+                &format!("auth = \"{auth}\"\nrooms = {{ routes = [\"/probe/{{room}}\"] }}"),
+            )
+    };
+    let house = House::start(&probe("required"));
+    let refused = WebSocket::try_open(&house, "/probe/a?who", &[]).await.err().unwrap();
+    assert_eq!(refused.status, 401);
+    let shown = |token: &'static str| [("authorization", token)];
+    let forged = WebSocket::try_open(&house, "/probe/a?who", &shown("Bearer bad x")).await;
+    assert_eq!(forged.err().unwrap().status, 401);
+    let mut ann =
+        WebSocket::try_open(&house, "/probe/a?who", &shown("Bearer good ann")).await.unwrap();
+    assert_eq!(ann.text().await, "ann");
+    let mut brief =
+        WebSocket::try_open(&house, "/probe/a?who", &shown("Bearer brief 2000")).await.unwrap();
+    assert_eq!(brief.text().await, "brief");
+    assert_eq!(brief.code().await, 4401);
+
+    let house = House::start(&probe("optional"));
+    let mut nobody = WebSocket::open(&house, "/probe/a?who").await;
+    assert_eq!(nobody.text().await, "nobody");
+}
+
+#[tokio::test]
 async fn an_event_that_fails_leaves_nothing_behind_and_closes_its_client_alone() {
     let house = house();
     let mut other = WebSocket::open(&house, "/probe/t").await;

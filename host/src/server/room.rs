@@ -7,12 +7,14 @@ use super::failure::{self, Refusal};
 use super::limit::Limited;
 use super::service::House;
 use super::timed_io::TimedIo;
+use crate::auth::Caller;
 use crate::body::{Body, BodyError};
 use crate::config;
 use crate::plugins::Slot;
 use crate::rooms::socket::Stream;
 use crate::rooms::{Opened, door};
 use crate::storage::rooms::RoomKey;
+use guesthouse_bindings::rooms::types::Principal;
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
@@ -77,8 +79,12 @@ impl House {
             Err(closed) => return failure::response(&Refusal::Door(closed)),
         };
         let held = parts.extensions.remove::<Held>();
-        let request = door::to_room(&parts, Vec::new(), None);
-        let opened = self.rooms.connect(&key, request, None, None, handshake.offered, limits).await;
+        let (principal, expires_at) = verified(&mut parts);
+        let request = door::to_room(&parts, Vec::new(), principal.clone());
+        let opened = self
+            .rooms
+            .connect(&key, request, principal, expires_at, handshake.offered, limits)
+            .await;
         let (socket, subprotocol) = match opened {
             Opened::Accepted { socket, subprotocol } => (socket, subprotocol),
             Opened::Refused(response) => return door::from_room(response),
@@ -116,7 +122,7 @@ impl House {
         slot: &Slot,
         limits: &config::Rooms,
         key: RoomKey,
-        parts: Parts,
+        mut parts: Parts,
         body: Incoming,
     ) -> Response<Body> {
         let limit = slot.plugin.limits.body.min(MOST_BODY);
@@ -133,11 +139,23 @@ impl House {
             // Nobody is there to read what is answered.
             Err(_) => return failure::response(&Refusal::Door(door::Closed::Handshake)),
         };
-        match self.rooms.request(&key, door::to_room(&parts, body, None), limits).await {
+        let (principal, _) = verified(&mut parts);
+        match self.rooms.request(&key, door::to_room(&parts, body, principal), limits).await {
             Ok(response) => door::from_room(response),
             Err(reason) => failure::response(&Refusal::Room(&reason)),
         }
     }
+}
+
+/// Who the gate found the client to be, as a room knows it, and until when that holds.
+fn verified(parts: &mut Parts) -> (Option<Principal>, Option<u64>) {
+    let caller: Option<Arc<Caller>> = parts.extensions.remove();
+    let Some(found) = caller.and_then(|caller| caller.principal.clone()) else {
+        return (None, None);
+    };
+    let principal =
+        Principal { subject: found.subject.clone(), claims_json: found.claims_json.clone() };
+    (Some(principal), found.expires_at)
 }
 
 type Take = Box<dyn FnOnce() -> std::io::Result<Box<dyn Stream>> + Send>;

@@ -41,6 +41,10 @@ impl Room for Probe {
                 return Err(Response { status: 403, headers, body: b"not you".to_vec() });
             }
             "hello" => connections::send(id, &text("hello"), Delivery::Reliable).unwrap(),
+            "who" => {
+                let who = request.principal.as_ref().map_or("nobody", |p| p.subject.as_str());
+                connections::send(id, &text(who), Delivery::Reliable).unwrap();
+            }
             "seen" => {
                 let mut names: Vec<&str> = request.headers.iter().map(|h| h.name.as_str()).collect();
                 names.sort_unstable();
