@@ -3,7 +3,7 @@
 use futures::StreamExt;
 use guesthouse_tests::ai::{ANTHROPIC_KEY, OPENAI_KEY, REPLICATE_KEY};
 use guesthouse_tests::upstream::{Upstream, channel, until};
-use guesthouse_tests::{House, ai, house_folder, plugin};
+use guesthouse_tests::{House, ai, guest, house_folder, plugin};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -368,6 +368,42 @@ async fn the_log_has_model_tokens_cost_and_times_of_every_request() {
     assert_eq!(logs(&house, &format!("?limit=2&before={id}")).await, entries[2..]);
     let wrong = client().get(format!("{}/ai-logs?limit=0", house.url)).send().await.unwrap();
     assert_eq!(wrong.status(), 400);
+}
+
+#[tokio::test]
+async fn the_log_names_the_caller_and_the_tokens_come_off_the_callers_budget() {
+    let upstream = ai::start().await;
+    let bound = config().replacen(
+        "kv = [\"ai-logs\"]",
+        "kv = [\"ai-logs\"]\nauth = \"required\"\nbudget_tokens = \"20/day\"",
+        1,
+    );
+    let verifier = plugin("verifier", &guest("verifier"), "");
+    let house = House::start_with(
+        &format!("[auth]\nplugin = \"verifier\"\n{verifier}{bound}"),
+        &[
+            ("OPENAI_BASE_URL", &format!("{}/oa/v1", upstream.url())),
+            ("OPENAI_API_KEY", OPENAI_KEY),
+        ],
+    );
+    let ask = |caller: &str| {
+        let request = client().post(format!("{}/openai", house.url)).bearer_auth(caller);
+        request.json(&json!({ "model": "mock", "messages": [] })).send()
+    };
+    assert_eq!(ask("bad").await.unwrap().status(), 401);
+    // Each answer costs twelve tokens: the second overdraws, the third is refused.
+    for entries in 1..=2 {
+        assert_eq!(ask("good anna").await.unwrap().status(), 200);
+        let entries = wait_for_logs(&house, "", entries).await;
+        assert_eq!(entries[0]["caller"], "anna");
+    }
+    let refused = ask("good anna").await.unwrap();
+    assert_eq!(refused.status(), 429);
+    assert!(refused.headers().contains_key("retry-after"));
+    assert_eq!(ask("good berta").await.unwrap().status(), 200);
+    for seen in upstream.seen() {
+        assert!(!format!("{seen:?}").contains("anna"), "the caller's proof stays here");
+    }
 }
 
 #[tokio::test]

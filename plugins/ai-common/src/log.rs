@@ -8,8 +8,8 @@
 
 use crate::api::Api;
 use crate::usage::Usage;
-use guesthouse_sdk::config;
 use guesthouse_sdk::kv::{self, Bucket, Condition, Expiry, PutOptions};
+use guesthouse_sdk::{config, identity};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -110,7 +110,7 @@ impl Pending {
             time,
             provider: api.name().to_owned(),
             path: path.to_owned(),
-            caller: None,
+            caller: identity::caller().map(|caller| caller.subject),
             request_id,
             ..Entry::default()
         };

@@ -232,6 +232,7 @@ impl Watch for Watcher {
 
     fn end(self: Box<Self>, whole: bool) {
         let usage = self.reader.finish(self.asked);
+        usage.charge();
         if let Some(log) = self.log {
             log.finish(usage, whole);
         }

@@ -6,6 +6,7 @@
 
 use crate::api::Api;
 use crate::sse::Events;
+use guesthouse_sdk::budget;
 use serde_json::Value;
 
 /// Bytes of an answer that is one JSON text, of which usage is read.
@@ -22,6 +23,16 @@ pub struct Usage {
     pub output: Option<u64>,
     /// Whether a number is a guess.
     pub estimated: bool,
+}
+
+impl Usage {
+    /// Spends the tokens of the caller's budget, if the operator set one.
+    pub fn charge(&self) {
+        let spent = self.input.unwrap_or(0).saturating_add(self.output.unwrap_or(0));
+        if spent > 0 {
+            budget::charge(spent);
+        }
+    }
 }
 
 /// Reads usage from an answer as it passes.

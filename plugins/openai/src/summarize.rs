@@ -43,6 +43,7 @@ pub(crate) fn summarize(request: &Request) -> Response {
     }
     let mut spent = Usage::default();
     let result = of(text, &mut spent);
+    spent.charge();
     let response = match result {
         Ok(summary) => {
             let answer = json!({ "response": { "summary": summary } });
