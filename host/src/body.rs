@@ -10,7 +10,10 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Acquire};
+use std::sync::atomic::{
+    AtomicBool, AtomicU8,
+    Ordering::{Acquire, Release},
+};
 use std::task::{Context, Poll};
 use tokio_util::sync::CancellationToken;
 use wasmtime_wasi_http::WasiBody;
@@ -47,6 +50,47 @@ pub enum Body {
     Stream(UnsyncBoxBody<Bytes, BodyError>),
 }
 
+/// Why a request's body did not come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// It is larger than it may be.
+    TooLarge,
+    /// It is no HTTP, or the connection broke.
+    Broken,
+    /// The client was silent for too long.
+    Idle,
+}
+
+/// What became of the client's side of a request. A guest that fails because its client sent half a body, or
+/// went away, has not failed by itself.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    request_cut: AtomicU8,
+    client_gone: AtomicBool,
+}
+
+impl Exchange {
+    /// The request's body was cut.
+    pub fn cut_request(&self, cut: Cut) {
+        self.request_cut.store(cut as u8 + 1, Release);
+    }
+
+    /// Why the request's body was cut; none when it was not.
+    pub fn request_cut(&self) -> Option<Cut> {
+        match self.request_cut.load(Acquire) {
+            1 => Some(Cut::TooLarge),
+            2 => Some(Cut::Broken),
+            3 => Some(Cut::Idle),
+            _ => None,
+        }
+    }
+
+    /// Whether the client did not do its part.
+    pub fn client_failed(&self) -> bool {
+        self.client_gone.load(Acquire) || self.request_cut().is_some()
+    }
+}
+
 /// What a guest gives, and a word to what it started for it when nobody wants the rest.
 pub struct GuestBody {
     body: WasiBody,
@@ -56,11 +100,13 @@ pub struct GuestBody {
     /// Set before the body ends, when the guest ended in the middle of it. wasmtime ends the body of an
     /// instance that is dropped as if it were whole; it must not reach the client as if it were.
     broken: Option<Arc<AtomicBool>>,
+    /// Told when it is dropped before its end.
+    exchange: Option<Arc<Exchange>>,
 }
 
 impl From<WasiBody> for GuestBody {
     fn from(body: WasiBody) -> Self {
-        Self { body, left: None, gone: None, broken: None }
+        Self { body, left: None, gone: None, broken: None, exchange: None }
     }
 }
 
@@ -68,7 +114,7 @@ impl GuestBody {
     /// A body that, dropped before its end, cancels `gone`.
     #[must_use]
     pub fn telling(body: WasiBody, left: Option<u64>, gone: CancellationToken) -> Self {
-        Self { body, left, gone: Some(gone), broken: None }
+        Self { body, left, gone: Some(gone), broken: None, exchange: None }
     }
 
     /// With a word from the guest's side: whether it ended in the middle.
@@ -78,6 +124,19 @@ impl GuestBody {
         self
     }
 
+    /// With a word to the guest's side: whether the client went away in the middle.
+    #[must_use]
+    pub fn of(mut self, exchange: Arc<Exchange>) -> Self {
+        self.exchange = Some(exchange);
+        self
+    }
+
+    /// Nobody has to be told of its end any more.
+    fn ended(&mut self) {
+        self.gone = None;
+        self.exchange = None;
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let poll = Pin::new(&mut self.body).poll_frame(cx);
         match &poll {
@@ -85,17 +144,18 @@ impl GuestBody {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
                 self.left = self.left.map(|left| left.saturating_sub(length));
                 if self.left == Some(0) {
-                    self.gone = None;
+                    self.ended();
                 }
             }
             Poll::Ready(None)
                 if self.broken.as_ref().is_some_and(|broken| broken.load(Acquire)) =>
             {
+                self.exchange = None;
                 return Poll::Ready(Some(Err(BodyError::Plugin(
                     "it ended in the middle; the log says why".to_owned(),
                 ))));
             }
-            Poll::Ready(None) => self.gone = None,
+            Poll::Ready(None) => self.ended(),
             Poll::Ready(Some(Err(_))) | Poll::Pending => {}
         }
         poll.map_err(|error| BodyError::Plugin(error.to_string()))
@@ -104,9 +164,13 @@ impl GuestBody {
 
 impl Drop for GuestBody {
     fn drop(&mut self) {
-        if let Some(gone) = self.gone.take()
-            && !self.body.is_end_stream()
-        {
+        if self.left == Some(0) || self.body.is_end_stream() {
+            return;
+        }
+        if let Some(exchange) = self.exchange.take() {
+            exchange.client_gone.store(true, Release);
+        }
+        if let Some(gone) = self.gone.take() {
             gone.cancel();
         }
     }

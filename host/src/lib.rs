@@ -29,6 +29,7 @@ pub mod config;
 pub mod engine;
 mod fault;
 pub mod headers;
+pub mod log;
 pub mod plugins;
 pub mod quota;
 pub mod rooms;

@@ -4,6 +4,8 @@ pub mod clients;
 pub mod deploy;
 pub mod websocket;
 
+pub mod handmade;
+
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -76,6 +78,27 @@ impl House {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("guesthouse.toml"), config).unwrap();
         Self::start_in(folder, &[])
+    }
+
+    /// The same, with so many open files at most.
+    #[must_use]
+    pub fn start_with_files(config: &str, files: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("guesthouse.toml"), config).unwrap();
+        let plain = command(folder.path());
+        let mut limited = Command::new("sh");
+        limited.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]);
+        limited.arg(plain.get_program()).args(plain.get_args());
+        for (name, value) in plain.get_envs() {
+            match value {
+                Some(value) => limited.env(name, value),
+                None => limited.env_remove(name),
+            };
+        }
+        limited.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let house = Self::spawn(folder, limited);
+        house.wait_until_all_serve();
+        house
     }
 
     fn start_in(folder: TempDir, variables: &[(&str, &str)]) -> Self {

@@ -4,6 +4,7 @@
 //! would; it compiles heavy dependencies once for running and testing; it never hides what it runs.
 
 mod advisories;
+mod bench;
 mod build;
 mod check;
 mod languages;
@@ -24,6 +25,7 @@ cargo xtask COMMAND
   run     build everything, publish the sample site, start the house
   test    run every test: unit, component, end-to-end [FILTER]
   build   build target/house: the binary, its plugins, its configuration
+  bench   measure the house against others [--quick] [--only NAME] [--with LIST] [--docs]
   check   formatting, lints, the contract in wit/, licences, advisories, sizes of files
   clean   remove what run and build leave; --all: everything that was compiled
 
@@ -96,6 +98,7 @@ fn main() -> ExitCode {
             Some("build") => build::build(&workspace),
             Some("run") => run::run(&workspace, rest),
             Some("test") => test::test(&workspace, rest),
+            Some("bench") => bench::bench(&workspace, rest),
             Some("check") => check::check(&workspace),
             Some("tools") => {
                 tools::Tools::prepare(&workspace).print(&workspace);

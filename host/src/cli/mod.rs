@@ -69,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Auth(arguments) => auth::run(&arguments),
         Command::Assets(arguments) => client::block_on(assets::run(arguments)),
     };
+    crate::log::flush();
     result.unwrap_or_else(|error| {
         eprintln!("guesthouse: {error:#}");
         ExitCode::FAILURE

@@ -61,7 +61,7 @@ enum Env {
 pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let human = std::io::stderr().is_terminal();
-    start_log(human);
+    start_log(human)?;
 
     // A house that has been deployed needs of the configuration only what is not of its plugins.
     let (mut config, errors) = Config::load_leniently(&arguments.config)?;
@@ -72,6 +72,7 @@ pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     }
     config.server.listen = arguments.listen.unwrap_or(config.server.listen);
     config.server.admin = arguments.admin.unwrap_or(config.server.admin);
+    config.server.max_connections = server::descriptors::connections(config.server.max_connections);
     let threads = config
         .server
         .threads
@@ -235,19 +236,23 @@ async fn until_told(
     }
     if cut {
         tracing::warn!("responses that had not finished were cut");
+        crate::log::flush();
         std::process::exit(if drain.is_zero() { 0 } else { 1 });
     }
     tracing::info!("the house is closed");
     Ok(ExitCode::SUCCESS)
 }
 
-fn start_log(human: bool) {
+fn start_log(human: bool) -> anyhow::Result<()> {
     let filter =
         EnvFilter::try_from_env("GUESTHOUSE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(crate::log::LogWriter::start()?);
     if human {
         log.with_target(false).compact().init();
     } else {
         log.json().flatten_event(true).init();
     }
+    Ok(())
 }

@@ -106,6 +106,9 @@ fn read(table: &DeTable<'_>, file: &Path, problems: &Problems, of_plugins: &Prob
             &mut engine.pooling,
             &[("auto", Pooling::Auto), ("on", Pooling::On), ("off", Pooling::Off)],
         );
+        let mut memory = engine.memory.unwrap_or(0);
+        reader.size("memory", &mut memory, 64 << 20..=1 << 44);
+        engine.memory = (memory > 0).then_some(memory);
         optional(&mut reader, "slow_threads", &mut engine.slow_threads, 1..=256);
         reader.duration("compile_timeout", &mut engine.compile_timeout, SECOND / 10..=DAY);
         reader.size("compile_memory", &mut engine.compile_memory, 64 << 20..=1 << 40);

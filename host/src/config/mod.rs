@@ -106,6 +106,9 @@ pub enum Durability {
 pub struct Engine {
     /// Instances of all plugins at a time. Default 1000.
     pub max_instances: u32,
+    /// Bytes of linear memory and tables of all instances together; one plugin gets half. Default: half of the
+    /// machine's memory, or of the container's.
+    pub memory: Option<u64>,
     /// Whether to reserve memory for instances ahead of time. Default: probe.
     pub pooling: Pooling,
     /// Threads of the slow lane. Default: one for each serving thread.
@@ -218,6 +221,8 @@ pub struct Limits {
     pub outbound_first_byte: Duration,
     /// Time between bytes of a response. Default 60 s.
     pub outbound_idle: Duration,
+    /// Lines that the plugin may print in a second. Default 1000.
+    pub log: u32,
 }
 
 /// `breaker = { … }`
@@ -268,6 +273,7 @@ impl Default for Engine {
     fn default() -> Self {
         Self {
             max_instances: 1000,
+            memory: None,
             pooling: Pooling::Auto,
             slow_threads: None,
             compile_timeout: Duration::from_secs(120),
@@ -310,6 +316,7 @@ impl Default for Limits {
             outbound_connect: Duration::from_secs(10),
             outbound_first_byte: Duration::from_secs(120),
             outbound_idle: Duration::from_secs(60),
+            log: 1000,
         }
     }
 }

@@ -214,6 +214,7 @@ pub(super) fn plugin(
         table.duration("outbound_connect", &mut limits.outbound_connect, SECOND / 1000..=DAY);
         table.duration("outbound_first_byte", &mut limits.outbound_first_byte, SECOND / 1000..=DAY);
         table.duration("outbound_idle", &mut limits.outbound_idle, SECOND / 1000..=DAY);
+        table.number("log", &mut limits.log, 0..=1_000_000);
         table.finish();
     }
     if let Some(mut table) = reader.table("breaker", &format!("`breaker` of [plugins.{name}]")) {

@@ -12,7 +12,7 @@ use super::meter::{Meter, SLICE, Verdict};
 use super::state::State;
 use super::version::{IdlePlace, Version};
 use crate::auth::Caller;
-use crate::body::Body;
+use crate::body::{Body, Exchange};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
@@ -60,13 +60,18 @@ impl Concurrent {
         &self,
         version: &Arc<Version>,
         mut request: http::Request<WasiBody>,
-        permit: Permit,
-        ticket: Ticket,
+        exchange: &Arc<Exchange>,
+        (permit, ticket): (Permit, Ticket),
         slow: bool,
     ) -> Result<http::Response<Body>, Failure> {
         let id = request.headers().get("x-request-id").cloned();
         let caller = request.extensions_mut().remove();
-        let fate = Arc::new(Fate { instance: OnceLock::new(), caller, _permit: permit });
+        let fate = Arc::new(Fate {
+            instance: OnceLock::new(),
+            exchange: exchange.clone(),
+            caller,
+            _permit: permit,
+        });
         let answer = if slow {
             self.handle_slowly(version, fate.clone(), request).await
         } else {
@@ -94,7 +99,7 @@ impl Concurrent {
                 if !told {
                     version.report(&failure, id.as_ref());
                 }
-                if failure.is_own_fault() {
+                if failure.is_own_fault() && !exchange.client_failed() {
                     version.note(if told {
                         version.breaker.bad_probe(ticket)
                     } else {
@@ -163,6 +168,7 @@ struct Fate {
     instance: OnceLock<Failure>,
     /// Who calls. The guest may ask for that as long as it works on the request.
     caller: Option<Arc<Caller>>,
+    exchange: Arc<Exchange>,
     /// The place is taken as long as the guest works on it, also when the client is gone.
     _permit: Permit,
 }
@@ -318,7 +324,7 @@ impl WorkerState for Worker {
     }
 
     fn drop(&self, store: Store<State>, result: wasmtime::Result<()>) {
-        drop(store);
+        // The bodies learn why they end before their pipes are closed, which the store's end does.
         if let Err(error) = result {
             let failure = if self.version.cut.is_cancelled() {
                 self.version.replaced()
@@ -326,13 +332,17 @@ impl WorkerState for Worker {
                 self.version.refine(Failure::Trapped(format!("{error:?}")), &self.meter)
             };
             self.version.report(&failure, None);
-            if failure.is_own_fault() {
-                self.version.note(self.version.breaker.bad_instance());
-            }
+            let mut alone = true;
             for fate in self.fates.lock().drain(..).filter_map(|fate| fate.upgrade()) {
+                alone &= fate.exchange.client_failed();
                 _ = fate.instance.set(failure.clone());
             }
+            // Without a client that did its part, it may have failed for want of one.
+            if failure.is_own_fault() && !alone {
+                self.version.note(self.version.breaker.bad_instance());
+            }
         }
+        drop(store);
     }
 }
 
@@ -381,6 +391,11 @@ impl HttpBody for Guarded {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let poll = Pin::new(&mut self.body).poll_frame(cx);
         match &poll {
+            Poll::Ready(None) if self.fate.instance.get().is_some() => {
+                self.ended(false);
+                let reason = "it ended in the middle; the log says why".to_owned();
+                return Poll::Ready(Some(Err(crate::body::BodyError::Plugin(reason))));
+            }
             Poll::Ready(None) => self.ended(true),
             Poll::Ready(Some(Err(_))) => self.ended(false),
             Poll::Ready(Some(Ok(_))) if self.body.is_end_stream() => self.ended(true),

@@ -20,6 +20,12 @@ pub enum Failure {
     /// The guest asked for more memory than it may have and trapped.
     #[error("the plugin reached its memory cap of {0} bytes (limits.memory)")]
     Memory(u64),
+    /// All instances of the plugin together, or of the house, have what they may have.
+    #[error(
+        "the plugin could have no more memory: all instances have engine.memory together, and those of one \
+         plugin half of it"
+    )]
+    MemoryOfAll,
     /// The guest returned without an answer.
     #[error("the plugin ended without giving a response")]
     Silent,
@@ -67,6 +73,7 @@ impl Failure {
             Self::Trapped(_)
             | Self::Cpu(_)
             | Self::Memory(_)
+            | Self::MemoryOfAll
             | Self::Silent
             | Self::Instance(_) => true,
             Self::Wall(_)

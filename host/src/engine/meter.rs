@@ -34,6 +34,8 @@ pub(super) enum Verdict {
     Memory = 2,
     /// The wall clock, for an instance that works for several requests.
     Wall = 3,
+    /// The memory of all instances of the plugin together, or of the house.
+    MemoryOfAll = 4,
 }
 
 /// The meter of one instance; it counts for one request at a time.
@@ -111,6 +113,7 @@ impl Meter {
             1 => Verdict::Cpu,
             2 => Verdict::Memory,
             3 => Verdict::Wall,
+            4 => Verdict::MemoryOfAll,
             _ => Verdict::Running,
         }
     }

@@ -19,6 +19,7 @@
 //! | `room` | calls into rooms |
 //! | `verifying` | the verifier of an auth plugin |
 //! | `output` | what guests print |
+//! | `quota` | lines and memory of all instances together |
 //! | `failure` | why there was no answer |
 
 mod admission;
@@ -30,6 +31,7 @@ mod failure;
 mod lane;
 mod meter;
 mod output;
+mod quota;
 mod room;
 mod sequential;
 mod settings;
@@ -59,6 +61,7 @@ use compiler::Compiler;
 use concurrent::Concurrent;
 use guesthouse_bindings::called::CalledPre;
 use lane::SlowLane;
+use quota::{LineQuota, MemoryQuota};
 use room::RoomGuest;
 use sequential::Sequential;
 use state::{Context, State};
@@ -105,6 +108,7 @@ pub struct Engine {
     decisions: Decisions,
     slow: Arc<SlowLane>,
     places: Arc<Semaphore>,
+    memory: MemoryQuota,
     idle: Arc<IdleCount>,
     network: Arc<Network>,
     fast_threads: usize,
@@ -142,6 +146,7 @@ impl Engine {
             decisions,
             slow,
             places: Arc::new(Semaphore::new(most)),
+            memory: MemoryQuota::new(settings.memory.unwrap_or_else(quota::half_of_the_machine)),
             idle: Arc::new(IdleCount::new(most)),
             network: Network::new(outbound),
             fast_threads,
@@ -232,6 +237,9 @@ impl Engine {
             secrets,
             store,
             memory: plugin.limits.memory,
+            memory_of_all: self.memory.of_plugin(),
+            lines: LineQuota::new(plugin.limits.log),
+            reports: LineQuota::new(plugin.limits.log),
             headers: plugin.limits.headers,
         });
         Ok(Version::new(

@@ -2,12 +2,15 @@
 //!
 //! Owns the way from a guest's standard output and error to the log, one record a line, with plugin and
 //! version. It must never let a guest forge a record (control characters are escaped), fill memory (a
-//! line is cut at [`LINE`]), or block the thread that runs it.
+//! line is cut at [`LINE`]), fill the log (`limits.log`), or block the thread that runs it.
 
+use super::quota::LineVerdict;
+use super::state::Context as Shared;
 use bytes::Bytes;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError};
@@ -29,15 +32,15 @@ pub(super) enum Channel {
 /// Standard output or error of a guest.
 #[derive(Clone)]
 pub(super) struct LogOutput {
-    plugin: Arc<str>,
+    context: Arc<Shared>,
     channel: Channel,
     rest: Arc<parking_lot::Mutex<Vec<u8>>>,
 }
 
 impl LogOutput {
     /// The stream of an instance of this plugin.
-    pub(super) fn new(plugin: Arc<str>, channel: Channel) -> Self {
-        Self { plugin, channel, rest: Arc::default() }
+    pub(super) fn new(context: Arc<Shared>, channel: Channel) -> Self {
+        Self { context, channel, rest: Arc::default() }
     }
 
     fn take(&self, bytes: &[u8]) {
@@ -62,6 +65,23 @@ impl LogOutput {
         if text.is_empty() {
             return;
         }
+        let (plugin, quota) = (&self.context.name, &self.context.lines);
+        match quota.take(Instant::now()) {
+            LineVerdict::Write { dropped: 0 } => {}
+            LineVerdict::Write { dropped } => tracing::warn!(
+                %plugin,
+                "{dropped} lines that the plugin printed before this one were dropped (limits.log)"
+            ),
+            LineVerdict::FirstDropped => {
+                tracing::warn!(
+                    %plugin,
+                    "the plugin prints more than {} lines in a second: the rest of them is dropped (limits.log)",
+                    quota.most()
+                );
+                return;
+            }
+            LineVerdict::Drop => return,
+        }
         let text: String = text
             .chars()
             .flat_map(|c| {
@@ -71,8 +91,8 @@ impl LogOutput {
             })
             .collect();
         match self.channel {
-            Channel::Out => tracing::info!(target: "plugin", plugin = %self.plugin, "{text}"),
-            Channel::Err => tracing::warn!(target: "plugin", plugin = %self.plugin, "{text}"),
+            Channel::Out => tracing::info!(target: "plugin", %plugin, "{text}"),
+            Channel::Err => tracing::warn!(target: "plugin", %plugin, "{text}"),
         }
     }
 }

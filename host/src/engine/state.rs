@@ -6,6 +6,7 @@
 
 use super::meter::{Meter, Verdict};
 use super::output::{Channel, LogOutput};
+use super::quota::{LineQuota, MemoryQuota};
 use crate::capabilities::callers::{Callers, CallersView};
 use crate::capabilities::fetch::{FetchGrants, FetchView, Outbound};
 use crate::capabilities::kv::{KvGrants, KvView};
@@ -40,6 +41,12 @@ pub(super) struct Context {
     pub store: Arc<dyn Store>,
     /// Bytes of linear memory of one instance.
     pub memory: u64,
+    /// Memory of all instances of the plugin, and of the house.
+    pub memory_of_all: MemoryQuota,
+    /// Lines that the guest prints.
+    pub lines: LineQuota,
+    /// Lines about the guest.
+    pub reports: LineQuota,
     /// Bytes of a fields object.
     pub headers: usize,
 }
@@ -67,8 +74,8 @@ impl State {
         table.set_max_capacity(MAX_HANDLES);
         // No arguments, variables, files or sockets: what a builder does not get, a guest has not.
         let wasi = WasiCtx::builder()
-            .stdout(LogOutput::new(context.name.clone(), Channel::Out))
-            .stderr(LogOutput::new(context.name.clone(), Channel::Err))
+            .stdout(LogOutput::new(context.clone(), Channel::Out))
+            .stderr(LogOutput::new(context.clone(), Channel::Err))
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false)
@@ -78,7 +85,12 @@ impl State {
             http,
             table,
             outbound: Outbound::new(context.fetch.clone()),
-            memory: MemoryCap { used: 0, cap: context.memory, meter: meter.clone() },
+            memory: MemoryCap {
+                used: 0,
+                cap: context.memory,
+                of_all: context.memory_of_all.clone(),
+                meter: meter.clone(),
+            },
             context,
             meter,
             room: None,
@@ -159,11 +171,38 @@ impl WasiHttpView for State {
     }
 }
 
-/// The cap on all linear memories of an instance together.
+/// Bytes of one entry of a table.
+const TABLE_ENTRY: u64 = 8;
+
+/// The cap on all linear memories and tables of an instance together.
 struct MemoryCap {
     used: u64,
     cap: u64,
+    of_all: MemoryQuota,
     meter: Arc<Meter>,
+}
+
+impl MemoryCap {
+    fn grow(&mut self, bytes: u64) -> bool {
+        let total = self.used.saturating_add(bytes);
+        if total > self.cap {
+            // The guest may live with the refusal. If it does not, the verdict says why it trapped.
+            self.meter.condemn(Verdict::Memory);
+            return false;
+        }
+        if !self.of_all.take(bytes) {
+            self.meter.condemn(Verdict::MemoryOfAll);
+            return false;
+        }
+        self.used = total;
+        true
+    }
+}
+
+impl Drop for MemoryCap {
+    fn drop(&mut self) {
+        self.of_all.give_back(self.used);
+    }
 }
 
 impl ResourceLimiter for MemoryCap {
@@ -173,22 +212,21 @@ impl ResourceLimiter for MemoryCap {
         desired: usize,
         maximum: Option<usize>,
     ) -> Result<bool> {
-        let growth = desired.saturating_sub(current) as u64;
-        let total = self.used.saturating_add(growth);
-        if total > self.cap {
-            // The guest may live with the refusal. If it does not, the verdict says why it trapped.
-            self.meter.condemn(Verdict::Memory);
-            return Ok(false);
-        }
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
-        self.used = total;
-        Ok(true)
+        Ok(self.grow(desired.saturating_sub(current) as u64))
     }
 
-    fn table_growing(&mut self, _: usize, _: usize, _: Option<usize>) -> Result<bool> {
-        // The pool has a limit for tables.
-        Ok(true)
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        Ok(self.grow((desired.saturating_sub(current) as u64).saturating_mul(TABLE_ENTRY)))
     }
 }

@@ -10,11 +10,12 @@ use super::concurrent::Concurrent;
 use super::failure::Failure;
 use super::lane::{Lane, Owner, Run, SlowLane, Stop};
 use super::meter::{Meter, SLICE, Verdict};
+use super::quota::LineVerdict;
 use super::room::RoomGuest;
 use super::sequential::{Instance, Sequential};
 use super::state::{Context, State};
 use super::verifying::{self, Verifying};
-use crate::body::{self, Body, GuestBody};
+use crate::body::{self, Body, Exchange, GuestBody};
 use crate::config::Plugin;
 use guesthouse_bindings::called::exports::guesthouse::auth::verifier::Credentials;
 use parking_lot::Mutex;
@@ -248,6 +249,7 @@ impl Version {
     pub async fn handle(
         self: &Arc<Self>,
         request: http::Request<WasiBody>,
+        exchange: &Arc<Exchange>,
     ) -> Result<http::Response<Body>, Failure> {
         let ticket = self.breaker.enter().map_err(|after| Failure::Broken { after })?;
         let deadline = tokio::time::Instant::now() + self.plugin.limits.wall;
@@ -257,22 +259,24 @@ impl Version {
             () = self.cut.cancelled() => return Err(self.replaced()),
         };
         self.counters.requests.fetch_add(1, Relaxed);
-        self.start(request, permit, ticket, deadline, self.is_slow()).await
+        self.start(request, exchange, (permit, ticket), deadline, self.is_slow()).await
     }
 
     async fn start(
         self: &Arc<Self>,
         request: http::Request<WasiBody>,
-        permit: Permit,
-        ticket: Ticket,
+        exchange: &Arc<Exchange>,
+        rights: (Permit, Ticket),
         deadline: tokio::time::Instant,
         slow: bool,
     ) -> Result<http::Response<Body>, Failure> {
         match &self.kind {
             Kind::Sequential(_) => {
-                self.run_sequential(request, permit, ticket, deadline, slow).await
+                self.run_sequential(request, exchange, rights, deadline, slow).await
             }
-            Kind::Concurrent(handler) => handler.handle(self, request, permit, ticket, slow).await,
+            Kind::Concurrent(handler) => {
+                handler.handle(self, request, exchange, rights, slow).await
+            }
             // No route leads here: the version would not have been loaded.
             Kind::RoomsOnly => Err(Failure::Silent),
         }
@@ -307,7 +311,8 @@ impl Version {
         let Some(request) = request else { return Ok(None) };
         let ticket = self.breaker.enter().map_err(|after| Failure::Broken { after })?;
         let permit = self.admission.admit(deadline).await?;
-        let response = self.start(request, permit, ticket, deadline, true).await?;
+        let response =
+            self.start(request, &Arc::default(), (permit, ticket), deadline, true).await?;
         Ok(Some(response.status()))
     }
 
@@ -352,8 +357,8 @@ impl Version {
     async fn run_sequential(
         self: &Arc<Self>,
         request: http::Request<WasiBody>,
-        permit: Permit,
-        ticket: Ticket,
+        exchange: &Arc<Exchange>,
+        rights: (Permit, Ticket),
         deadline: tokio::time::Instant,
         slow: bool,
     ) -> Result<http::Response<Body>, Failure> {
@@ -373,8 +378,8 @@ impl Version {
                 meter.clone(),
                 request,
                 gone.clone(),
-                answer,
-                (permit, ticket),
+                (answer, exchange.clone()),
+                rights,
                 deadline,
             )),
             meter,
@@ -396,7 +401,7 @@ impl Version {
                     Some(gone) => GuestBody::telling(body, left, gone),
                     None => body.into(),
                 };
-                Body::Guest(body.unless(broken))
+                Body::Guest(body.unless(broken).of(exchange.clone()))
             })
         })
     }
@@ -481,7 +486,7 @@ impl Version {
         meter: Arc<Meter>,
         request: http::Request<WasiBody>,
         gone: Option<CancellationToken>,
-        answer: Arc<Answer>,
+        (answer, exchange): (Arc<Answer>, Arc<Exchange>),
         (permit, ticket): (Permit, Ticket),
         deadline: tokio::time::Instant,
     ) {
@@ -512,7 +517,8 @@ impl Version {
         match failure {
             Some(failure) => {
                 self.report(&failure, id.as_ref());
-                if failure.is_own_fault() {
+                // Many a guest panics when its client breaks off: a client must not be able to open the breaker.
+                if failure.is_own_fault() && !exchange.client_failed() {
                     self.note(self.breaker.bad(ticket));
                 }
                 answer.give(Err(failure));
@@ -550,6 +556,9 @@ impl Version {
                 Failure::Cpu(self.plugin.limits.cpu)
             }
             (Failure::Trapped(_), Verdict::Wall) => Failure::Wall(self.plugin.limits.wall),
+            // No start for want of memory is a lack of places: it may be there in a moment.
+            (Failure::Instance(reason), Verdict::MemoryOfAll) => Failure::NoPlace(reason),
+            (Failure::Trapped(_), Verdict::MemoryOfAll) => Failure::MemoryOfAll,
             (Failure::Trapped(_) | Failure::Instance(_), Verdict::Memory) => {
                 Failure::Memory(self.plugin.limits.memory)
             }
@@ -560,6 +569,22 @@ impl Version {
     /// Tells the operator.
     pub(crate) fn report(&self, failure: &Failure, id: Option<&http::HeaderValue>) {
         self.counters.failures.fetch_add(1, Relaxed);
+        match self.context.reports.take(Instant::now()) {
+            LineVerdict::Write { dropped: 0 } => {}
+            LineVerdict::Write { dropped } => tracing::warn!(
+                plugin = %self.plugin.name,
+                "{dropped} failures before this one were not logged (limits.log)"
+            ),
+            LineVerdict::FirstDropped => {
+                tracing::warn!(
+                    plugin = %self.plugin.name,
+                    "more than {} failures in a second: the rest of them is only counted (limits.log)",
+                    self.context.reports.most()
+                );
+                return;
+            }
+            LineVerdict::Drop => return,
+        }
         tracing::error!(
             plugin = %self.plugin.name,
             version = self.number,

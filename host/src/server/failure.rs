@@ -31,6 +31,10 @@ pub(super) enum Refusal<'a> {
     Host,
     /// The body is over the plugin's limit.
     BodyTooLarge(u64),
+    /// The body is no HTTP.
+    BodyBroken,
+    /// The body did not come.
+    BodyIdle,
     /// The plugin is being compiled.
     Compiling,
     /// The plugin could not be loaded.
@@ -79,6 +83,12 @@ pub(super) fn response(refusal: &Refusal<'_>) -> Response<Body> {
             StatusCode::PAYLOAD_TOO_LARGE,
             format!("The request body may have at most {limit} bytes here."),
         ),
+        Refusal::BodyBroken => {
+            (StatusCode::BAD_REQUEST, "The request body is not valid HTTP.".to_owned())
+        }
+        Refusal::BodyIdle => {
+            (StatusCode::REQUEST_TIMEOUT, "The request body did not come in time.".to_owned())
+        }
         Refusal::Compiling => (
             StatusCode::SERVICE_UNAVAILABLE,
             "This part of the site is being prepared. Try again in a moment.".to_owned(),
@@ -204,7 +214,11 @@ fn about_caller(refusal: &CallerRefusal<'_>) -> Response<Body> {
 
 fn of_plugin(failure: &Failure) -> (StatusCode, String) {
     match failure {
-        Failure::Trapped(_) | Failure::Memory(_) | Failure::Silent | Failure::Instance(_) => {
+        Failure::Trapped(_)
+        | Failure::Memory(_)
+        | Failure::MemoryOfAll
+        | Failure::Silent
+        | Failure::Instance(_) => {
             (StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong here.".to_owned())
         }
         Failure::Cpu(_) | Failure::Wall(_) => {

@@ -1,15 +1,15 @@
 //! The body of a request on its way to a plugin.
 //!
 //! Owns two limits: how large it may be, and how long the client may be silent in its middle. A body over
-//! the limit is cut there, and a flag says so to whoever answers the client.
+//! a limit, or one that is no HTTP, is cut there, and a note says so to whoever answers the client: whatever
+//! the guest makes of half a body, the client must not take for an answer to the whole.
 
-use crate::body::BodyError;
+use crate::body::{BodyError, Cut, Exchange};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
@@ -19,20 +19,15 @@ pub(super) struct Limited {
     body: Incoming,
     left: u64,
     limit: u64,
-    exceeded: Arc<AtomicBool>,
+    exchange: Arc<Exchange>,
     idle: Duration,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Limited {
-    /// At most `limit` bytes; `exceeded` is set when more came.
-    pub(super) fn new(
-        body: Incoming,
-        limit: u64,
-        idle: Duration,
-        exceeded: Arc<AtomicBool>,
-    ) -> Self {
-        Self { body, left: limit, limit, exceeded, idle, timer: None }
+    /// At most `limit` bytes; the exchange is told when it does not come to its end.
+    pub(super) fn new(body: Incoming, limit: u64, idle: Duration, exchange: Arc<Exchange>) -> Self {
+        Self { body, left: limit, limit, exchange, idle, timer: None }
     }
 }
 
@@ -52,7 +47,10 @@ impl Body for Limited {
                     Box::pin(tokio::time::sleep_until(Instant::now() + idle))
                 });
                 match timer.as_mut().poll(cx) {
-                    Poll::Ready(()) => Poll::Ready(Some(Err(BodyError::Idle(idle)))),
+                    Poll::Ready(()) => {
+                        this.exchange.cut_request(Cut::Idle);
+                        Poll::Ready(Some(Err(BodyError::Idle(idle))))
+                    }
                     Poll::Pending => Poll::Pending,
                 }
             }
@@ -65,12 +63,15 @@ impl Body for Limited {
                         Poll::Ready(Some(Ok(frame)))
                     }
                     None => {
-                        this.exceeded.store(true, Relaxed);
+                        this.exchange.cut_request(Cut::TooLarge);
                         Poll::Ready(Some(Err(BodyError::TooLarge { limit: this.limit })))
                     }
                 }
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Client(error)))),
+            Poll::Ready(Some(Err(error))) => {
+                this.exchange.cut_request(Cut::Broken);
+                Poll::Ready(Some(Err(BodyError::Client(error))))
+            }
             Poll::Ready(None) => Poll::Ready(None),
         }
     }

@@ -11,6 +11,7 @@
 //! TLS and ALPN come between `accept` and `serve_connection`; nothing behind that point looks at sockets.
 
 mod access_log;
+pub mod descriptors;
 mod failure;
 mod gate;
 mod limit;
@@ -33,7 +34,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use timed_io::TimedIo;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -159,6 +160,7 @@ async fn serve(
     };
     let builder = Arc::new(protocols(&settings));
     let tracker = TaskTracker::new();
+    let mut refusals = None;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -176,20 +178,24 @@ async fn serve(
                 continue;
             }
             Err(error) => {
-                tracing::warn!(
-                    "no connection could be accepted: {error}; trying again in {ACCEPT_PAUSE:?} (is \
-                     `ulimit -n` too low?)"
-                );
+                said(&mut refusals, || {
+                    tracing::warn!(
+                        "no connection could be accepted: {error}; trying again each {ACCEPT_PAUSE:?} (is \
+                         `ulimit -n` too low?)"
+                    );
+                });
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         if connections.fetch_add(1, Relaxed) >= settings.max_connections {
             connections.fetch_sub(1, Relaxed);
-            tracing::warn!(
-                "a connection was refused: {} are open (server.max_connections)",
-                settings.max_connections
-            );
+            said(&mut refusals, || {
+                tracing::warn!(
+                    "connections are refused: {} are open (server.max_connections)",
+                    settings.max_connections
+                );
+            });
             continue;
         }
         // A WebSocket goes on counting after its connection has left this loop.
@@ -228,6 +234,14 @@ async fn serve(
     tokio::select! {
         () = tracker.wait() => {}
         () = shutdown.cut.cancelled() => {}
+    }
+}
+
+/// Says something once a second at most: whoever is refused tries again at once.
+fn said(last: &mut Option<Instant>, say: impl FnOnce()) {
+    if last.is_none_or(|last| last.elapsed() >= Duration::from_secs(1)) {
+        *last = Some(Instant::now());
+        say();
     }
 }
 

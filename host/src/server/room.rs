@@ -23,7 +23,6 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::upgrade::downcast;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Bytes of a request to a room: it is handed to the room whole.
 const MOST_BODY: u64 = 16 << 20;
@@ -126,13 +125,9 @@ impl House {
         body: Incoming,
     ) -> Response<Body> {
         let limit = slot.plugin.limits.body.min(MOST_BODY);
-        let exceeded = Arc::new(AtomicBool::new(false));
-        let body = Limited::new(body, limit, self.idle, exceeded.clone());
+        let body = Limited::new(body, limit, self.idle, Arc::default());
         let body = match body.collect().await {
             Ok(body) => body.to_bytes().to_vec(),
-            Err(_) if exceeded.load(Relaxed) => {
-                return failure::response(&Refusal::BodyTooLarge(limit));
-            }
             Err(BodyError::TooLarge { limit }) => {
                 return failure::response(&Refusal::BodyTooLarge(limit));
             }

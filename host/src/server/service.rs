@@ -9,7 +9,7 @@ use super::gate::{Gate, Passed};
 use super::limit::Limited;
 use super::request_id::{self, X_REQUEST_ID};
 use super::room::Held;
-use crate::body::{Body, BodyError, declared_length};
+use crate::body::{Body, BodyError, Cut, Exchange, declared_length};
 use crate::cache::Decision;
 use crate::headers;
 use crate::plugins::{Plugins, Slot, State, Target};
@@ -25,7 +25,6 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -187,17 +186,21 @@ impl House {
             return failure::response(&refusal);
         };
         let limit = slot.plugin.limits.body;
-        let exceeded = Arc::new(AtomicBool::new(false));
+        let exchange = Arc::new(Exchange::default());
         let body = if body.is_end_stream() {
             http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync()
         } else {
-            Limited::new(body, limit, self.idle, exceeded.clone()).map_err(to_guest).boxed_unsync()
+            Limited::new(body, limit, self.idle, exchange.clone()).map_err(to_guest).boxed_unsync()
         };
-        match version.handle(Request::from_parts(parts, body)).await {
-            // Whatever the guest made of a body that was cut: the client learns the cause.
-            _ if exceeded.load(std::sync::atomic::Ordering::Relaxed) => {
-                failure::response(&Refusal::BodyTooLarge(limit))
-            }
+        let answer = version.handle(Request::from_parts(parts, body), &exchange).await;
+        // Whatever the guest made of a body that was cut: the client learns the cause.
+        match exchange.request_cut() {
+            Some(Cut::TooLarge) => return failure::response(&Refusal::BodyTooLarge(limit)),
+            Some(Cut::Broken) => return failure::response(&Refusal::BodyBroken),
+            Some(Cut::Idle) => return failure::response(&Refusal::BodyIdle),
+            None => {}
+        }
+        match answer {
             Ok(response) => response,
             Err(reason) => {
                 if matches!(reason, crate::engine::Failure::QueueFull { .. }) {

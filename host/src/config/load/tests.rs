@@ -245,6 +245,7 @@ fn the_reference_says_what_the_defaults_are() {
     // Their defaults depend on the machine.
     with_threads.0.threads = shown.server.threads;
     with_threads.1.slow_threads = shown.engine.slow_threads;
+    with_threads.1.memory = shown.engine.memory;
     assert_eq!(format!("{:?}", shown.server), format!("{:?}", with_threads.0));
     assert_eq!(format!("{:?}", shown.engine), format!("{:?}", with_threads.1));
     assert_eq!(format!("{:?}", shown.storage), format!("{storage:?}"));

@@ -17,7 +17,7 @@ impl Guest for Component {
     fn handle(request: IncomingRequest, out: ResponseOutparam) {
         let path = request.path_with_query().unwrap_or_default();
         let response = OutgoingResponse::new(Fields::new());
-        if !matches!(path.as_str(), "/" | "/echo" | "/stream") {
+        if !matches!(path.as_str(), "/" | "/echo" | "/stream" | "/never") {
             response.set_status_code(404).unwrap();
         }
         let body = response.body().unwrap();
@@ -36,6 +36,7 @@ impl Guest for Component {
                     }
                 }
             }
+            "/never" => subscribe_duration(3_600_000_000_000).block(),
             "/stream" => {
                 for number in 0..5 {
                     subscribe_duration(50_000_000).block();

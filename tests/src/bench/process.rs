@@ -1,0 +1,139 @@
+//! Processes under measurement: where they run, what they use.
+
+use anyhow::{Context, Result, bail};
+use rustix::thread::CpuSet;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The core that servers run on.
+pub const SERVER_CORE: usize = 0;
+/// The core that clients, and servers behind servers, run on.
+pub const CLIENT_CORE: usize = 1;
+
+/// Ticks of the clock in which the kernel counts CPU time in `/proc/PID/stat`.
+const TICKS: f64 = 100.0;
+
+/// Pins the calling thread, and what it starts from now on.
+pub fn pin(core: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    rustix::thread::sched_setaffinity(None, &set).with_context(|| {
+        format!("this thread can't be pinned to core {core}: two cores are needed")
+    })
+}
+
+/// Sets how nice this process is, and what it starts from now on, where that is allowed.
+pub fn prefer(niceness: i32) {
+    _ = rustix::process::setpriority_process(None, niceness);
+}
+
+/// A server that is ended with the bench.
+pub struct Server {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Server {
+    /// Starts a program on the servers' core and waits until its address accepts connections.
+    pub fn start(command: Command, address: SocketAddr) -> Result<Self> {
+        Self::start_on(SERVER_CORE, command, address)
+    }
+
+    /// The same on another core.
+    pub fn start_on(core: usize, command: Command, address: SocketAddr) -> Result<Self> {
+        let child = spawn(core, command)?;
+        let server = Self { child, address };
+        server.wait_until_open()?;
+        Ok(server)
+    }
+
+    /// A process whose address is known already.
+    pub fn of(child: Child, address: SocketAddr) -> Self {
+        Self { child, address }
+    }
+
+    fn wait_until_open(&self) -> Result<()> {
+        let began = Instant::now();
+        while TcpStream::connect(self.address).is_err() {
+            if began.elapsed() > Duration::from_secs(20) {
+                bail!("nothing listens on {} after 20 s", self.address);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// CPU seconds so far, of all its threads.
+    pub fn cpu(&self) -> f64 {
+        cpu(self.child.id())
+    }
+
+    /// Resident memory in KiB.
+    pub fn rss(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+            .unwrap_or_default();
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+            .unwrap_or(0)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// Starts a program on a core.
+pub fn spawn(core: usize, mut command: Command) -> Result<Child> {
+    pin(core)?;
+    let child = command
+        .env("RUST_BACKTRACE", "0")
+        .stdin(Stdio::null())
+        .spawn()
+        .with_context(|| format!("{command:?} could not be started"));
+    pin(CLIENT_CORE)?;
+    child
+}
+
+/// User and system time in seconds. The scheduler's own account is exact; where it is not kept, the clock
+/// ticks must do.
+fn cpu(pid: u32) -> f64 {
+    let exact: u64 = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("schedstat")).ok())
+        .filter_map(|text| text.split_whitespace().next()?.parse::<u64>().ok())
+        .sum();
+    if exact > 0 {
+        return exact as f64 / 1e9;
+    }
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks: f64 =
+        after_name.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<f64>().ok()).sum();
+    ticks / TICKS
+}
+
+/// A port that is free at the moment.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// The addresses that a house prints: for clients and for the operator.
+pub fn printed_addresses(child: &mut Child) -> Result<(SocketAddr, SocketAddr)> {
+    let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+    let mut address = || -> Result<SocketAddr> {
+        let line = lines.next().context("the house did not start")??;
+        let (_, address) = line.split_once("http://").context("no address")?;
+        Ok(address.trim().parse()?)
+    };
+    Ok((address()?, address()?))
+}

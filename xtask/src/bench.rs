@@ -1,0 +1,137 @@
+//! `cargo xtask bench`: the house against others, in one run.
+//!
+//! Owns getting the programs that it is compared with, each at the version that the figures were made with.
+//! They go into the target folder and are kept there. One that can't be had costs its row, never the run.
+
+use crate::build::{build, guests};
+use crate::prerequisites::find_program;
+use crate::{Workspace, must, step};
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The engine that the house is built with, as its own server.
+const WASMTIME: &str = "48.0.8";
+const WASMTIME_FEATURES: &str = "run,serve,compile,cranelift,pooling-allocator,component-model-async,\
+                                 parallel-compilation,backtrace,wasi-http";
+/// Of npm.
+const WORKERD: &str = "1.20261117.1";
+
+const OTHERS: [&str; 3] = ["wasmtime-serve", "workerd", "nginx"];
+
+const HELP: &str = "\
+cargo xtask bench [--quick] [--only NAME] [--with LIST] [--docs]
+
+  --quick   under two minutes: for comparing a change with what was before, not for publishing
+  --only    one measure: hello, asset, kv, start, memory, events, switch, neighbour
+  --with    which others to compare with: wasmtime-serve,workerd,nginx (default: all), or none
+  --docs    write docs/performance.md and its plots
+
+It needs two cores, and nothing else that is busy on them.";
+
+pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<()> {
+    let mut pass = Vec::new();
+    let mut with: Vec<String> = OTHERS.map(str::to_owned).to_vec();
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().with_context(|| format!("{argument} needs a value"));
+        match argument.as_str() {
+            "--quick" => pass.push("--quick".to_owned()),
+            "--only" => pass.extend(["--only".to_owned(), value()?.clone()]),
+            "--with" => {
+                with = value()?.split(',').filter(|name| *name != "none").map(Into::into).collect();
+            }
+            "--docs" => pass
+                .extend(["--docs".to_owned(), workspace.root.join("docs").display().to_string()]),
+            _ => bail!("{HELP}"),
+        }
+    }
+    if let Some(unknown) = with.iter().find(|name| !OTHERS.contains(&name.as_str())) {
+        bail!("there is no `{unknown}` to compare with\n\n{HELP}");
+    }
+    build(workspace)?;
+    guests(workspace)?;
+    let mut run = Command::new(workspace.target.join("release/guesthouse-bench"));
+    run.args(pass)
+        .env("GUESTHOUSE_HOUSE", workspace.house())
+        .env("GUESTHOUSE_GUESTS", workspace.guests());
+    let others: [(&str, &str, fn(&Workspace) -> Result<PathBuf>); 3] = [
+        ("wasmtime-serve", "--wasmtime", wasmtime),
+        ("workerd", "--workerd", workerd),
+        ("nginx", "--nginx", nginx),
+    ];
+    for (name, flag, find) in others {
+        if !with.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        match find(workspace) {
+            Ok(program) => {
+                run.arg(flag).arg(program);
+            }
+            Err(error) => eprintln!("— without {name}: {error:#}"),
+        }
+    }
+    must(&mut run, "the bench")
+}
+
+fn folder(workspace: &Workspace) -> Result<PathBuf> {
+    let folder = workspace.target.join("bench");
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// Built once; about five minutes on two idle cores. `serve` does not compile without `run`.
+fn wasmtime(workspace: &Workspace) -> Result<PathBuf> {
+    let folder = folder(workspace)?;
+    let program = folder.join("bin/wasmtime");
+    if is_version(&program, WASMTIME) {
+        return Ok(program);
+    }
+    step("building `wasmtime serve`, once", || {
+        let mut cargo = workspace.cargo();
+        cargo
+            .arg("install")
+            .arg(format!("wasmtime-cli@{WASMTIME}"))
+            .args(["--locked", "--no-default-features", "--features", WASMTIME_FEATURES, "--root"])
+            .arg(&folder)
+            .env("CARGO_TARGET_DIR", folder.join("build"));
+        must(&mut cargo, "cargo install wasmtime-cli")
+    })?;
+    Ok(program)
+}
+
+fn workerd(workspace: &Workspace) -> Result<PathBuf> {
+    let folder = folder(workspace)?;
+    let package = match std::env::consts::ARCH {
+        "x86_64" => "workerd-linux-64",
+        "aarch64" => "workerd-linux-arm64",
+        other => bail!("there is no workerd for {other}"),
+    };
+    // The program itself: the package's own `bin/workerd` is a script that starts it.
+    let program = folder.join("node_modules/@cloudflare").join(package).join("bin/workerd");
+    if program.exists() {
+        return Ok(program);
+    }
+    step("fetching workerd, once", || {
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"])
+            .arg(&folder)
+            .arg(format!("workerd@{WORKERD}"))
+            .stdout(Stdio::null());
+        must(&mut npm, "npm install workerd")
+    })?;
+    Ok(program)
+}
+
+/// Never installed from here: in many systems its package starts a server at once.
+fn nginx(_: &Workspace) -> Result<PathBuf> {
+    let sbin = Path::new("/usr/sbin/nginx");
+    find_program("nginx")
+        .or_else(|| sbin.exists().then(|| sbin.to_owned()))
+        .context("it is not installed (`apt-get install nginx-light`)")
+}
+
+fn is_version(program: &Path, version: &str) -> bool {
+    let output = Command::new(program).arg("--version").output();
+    output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(version))
+}
