@@ -1,6 +1,7 @@
 //! The harness of the end-to-end tests: a real house on free ports, with data of its own.
 
 pub mod clients;
+mod compiled;
 pub mod deploy;
 pub mod websocket;
 
@@ -67,8 +68,10 @@ impl House {
     pub fn start_with(config: &str, variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("guesthouse.toml"), config).unwrap();
+        compiled::take(&folder.path().join("data"));
         let house = Self::start_in(folder, variables);
         house.wait_until_all_serve();
+        compiled::keep(&house.data());
         house
     }
 

@@ -123,3 +123,20 @@ async fn the_admin_door_needs_the_token_and_no_browser() {
     assert_eq!(right().header("origin", "http://evil").send().await.unwrap().status(), 403);
     assert_eq!(right().header("host", "evil.example").send().await.unwrap().status(), 403);
 }
+
+#[test]
+fn a_reader_that_has_seen_enough_of_a_list_is_no_error() {
+    let house = house();
+    assert_eq!(house.run(&["kv", "put", "shared", "a", "1"]).0, 0);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = std::process::Command::new(guesthouse_tests::house_folder().join("guesthouse"))
+        .args(["kv", "list", "shared"])
+        .env("GUESTHOUSE_ADMIN", &house.admin)
+        .env("GUESTHOUSE_DATA", house.data())
+        .stdout(writer)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert!(output.status.success());
+}

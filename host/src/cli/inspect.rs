@@ -20,7 +20,7 @@ pub(super) fn run(arguments: &InspectArgs) -> anyhow::Result<ExitCode> {
     let bytes = std::fs::read(&arguments.file).with_context(|| format!("{file} can't be read"))?;
     let report = inspect(&bytes).with_context(|| file.to_string())?;
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        say!("{}", serde_json::to_string_pretty(&report)?);
         return Ok(ExitCode::SUCCESS);
     }
     let kind = match report.kind {
@@ -28,30 +28,30 @@ pub(super) fn run(arguments: &InspectArgs) -> anyhow::Result<ExitCode> {
         Kind::Http03 => "answers HTTP through wasi:http 0.3",
         Kind::None => "exports no HTTP handler: nothing can be routed to it",
     };
-    println!("{file}: {kind}");
+    say!("{file}: {kind}");
     if report.exports.iter().any(|name| name.starts_with("guesthouse:auth/verifier@0.1.")) {
-        println!("  can verify callers: name it with `[auth] plugin = \"NAME\"`");
+        say!("  can verify callers: name it with `[auth] plugin = \"NAME\"`");
     }
-    println!("  size    {:.1} kB", report.size as f64 / 1e3);
-    println!("  sha256  {}", report.digest);
+    say!("  size    {:.1} kB", report.size as f64 / 1e3);
+    say!("  sha256  {}", report.digest);
     for (title, list) in [("exports", &report.exports), ("imports", &report.imports)] {
-        println!("  {title}");
+        say!("  {title}");
         for name in list {
-            println!("    {name}");
+            say!("    {name}");
         }
     }
     if !report.unknown.is_empty() {
-        println!("  this host does not have, so the component can't be loaded:");
+        say!("  this host does not have, so the component can't be loaded:");
         for name in &report.unknown {
-            println!("    {name}");
+            say!("    {name}");
         }
     }
     if report.grants.is_empty() {
-        println!("  needs no grants");
+        say!("  needs no grants");
     } else {
-        println!("  needs in its [plugins.NAME] table, with names of your choice");
+        say!("  needs in its [plugins.NAME] table, with names of your choice");
         for line in &report.grants {
-            println!("    {line}");
+            say!("    {line}");
         }
     }
     Ok(ExitCode::SUCCESS)

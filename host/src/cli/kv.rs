@@ -113,33 +113,28 @@ pub(super) async fn run(arguments: KvArgs) -> anyhow::Result<ExitCode> {
                 request = request.header("x-kv-if-absent", "true");
             }
             let answer: Value = client.send(request).await?.json().await?;
-            println!("version {}", answer.get("version").unwrap_or(&Value::Null));
+            say!("version {}", answer.get("version").unwrap_or(&Value::Null));
         }
         KvCommand::List { namespace: None, .. } => {
             let answer: Value =
                 client.send(client.request(Method::GET, "/v1/kv")).await?.json().await?;
             for name in answer.get("namespaces").and_then(Value::as_array).into_iter().flatten() {
-                println!("{}", name.as_str().unwrap_or_default());
+                say!("{}", name.as_str().unwrap_or_default());
             }
         }
         KvCommand::List { namespace: Some(namespace), prefix, json } => {
             let table = !json && std::io::stdout().is_terminal();
             if table {
-                println!("{:>10}  {:>10}  KEY", "SIZE", "VERSION");
+                say!("{:>10}  {:>10}  KEY", "SIZE", "VERSION");
             }
             each_key(&client, &namespace, &prefix, async |key| {
                 if json {
-                    println!("{key}");
+                    say!("{key}");
                 } else if table {
                     let number = |name| key.get(name).and_then(Value::as_u64).unwrap_or(0);
-                    println!(
-                        "{:>10}  {:>10}  {}",
-                        number("size"),
-                        number("version"),
-                        name_of(&key)
-                    );
+                    say!("{:>10}  {:>10}  {}", number("size"), number("version"), name_of(&key));
                 } else {
-                    println!("{}", name_of(&key));
+                    say!("{}", name_of(&key));
                 }
                 Ok(())
             })

@@ -2,6 +2,11 @@
 //!
 //! Owns the words that an operator types. Each command is one short file that calls the library.
 
+/// Prints a line of what was asked for.
+macro_rules! say {
+    ($($text:tt)*) => { crate::cli::line(format_args!($($text)*))? };
+}
+
 mod assets;
 mod auth;
 mod client;
@@ -12,6 +17,7 @@ mod kv;
 mod rooms;
 mod serve;
 mod table;
+mod transpile;
 mod versions;
 
 use crate::engine::compiler;
@@ -51,6 +57,22 @@ enum Command {
     /// What the house starts to compile a component.
     #[command(name = compiler::COMMAND, hide = true)]
     Compile(compile::CompileArgs),
+    /// Make JavaScript of TypeScript and JSX, with the plugin of a running house.
+    Transpile(transpile::TranspileArgs),
+}
+
+/// Who reads the output has seen enough of it, as `| head` has.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads the output any more")]
+struct HadEnough;
+
+/// `println!` would panic when nobody reads any more.
+fn line(text: std::fmt::Arguments<'_>) -> anyhow::Result<()> {
+    use std::io::Write;
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(HadEnough.into()),
+        result => Ok(result?),
+    }
 }
 
 /// Runs the command that was typed.
@@ -68,9 +90,13 @@ pub fn main() -> ExitCode {
         Command::Rooms(arguments) => client::block_on(rooms::run(arguments)),
         Command::Auth(arguments) => auth::run(&arguments),
         Command::Assets(arguments) => client::block_on(assets::run(arguments)),
+        Command::Transpile(arguments) => client::block_on(transpile::run(arguments)),
     };
     crate::log::flush();
     result.unwrap_or_else(|error| {
+        if error.is::<HadEnough>() {
+            return ExitCode::SUCCESS;
+        }
         eprintln!("guesthouse: {error:#}");
         ExitCode::FAILURE
     })

@@ -234,7 +234,9 @@ fn reference_with_everything() -> String {
         }
         whole.push('\n');
     }
-    whole.replace("plugins/assets.wasm", "a.wasm").replace("plugins/auth.wasm", "a.wasm")
+    ["assets", "auth", "transpile"]
+        .iter()
+        .fold(whole, |text, name| text.replace(&format!("plugins/{name}.wasm"), "a.wasm"))
 }
 
 #[test]

@@ -1,0 +1,3 @@
+function NAME(value) {
+  return { [Symbol.for("guesthouse.yield")]: 0, value };
+}

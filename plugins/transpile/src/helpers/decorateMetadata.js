@@ -1,0 +1,3 @@
+function NAME(key, value) {
+  if (typeof Reflect === "object" && typeof Reflect.metadata === "function") return Reflect.metadata(key, value);
+}

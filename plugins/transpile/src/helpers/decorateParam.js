@@ -1,0 +1,3 @@
+function NAME(index, decorator) {
+  return (target, key) => decorator(target, key, index);
+}

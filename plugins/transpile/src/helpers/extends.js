@@ -1,0 +1,3 @@
+function NAME(target, ...sources) {
+  return Object.assign(target, ...sources);
+}

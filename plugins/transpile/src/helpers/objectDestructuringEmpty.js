@@ -1,0 +1,3 @@
+function NAME(value) {
+  if (value == null) throw new TypeError("Cannot destructure " + value);
+}

@@ -1,0 +1,3 @@
+function NAME(name) {
+  throw new TypeError('"' + name + '" is read-only');
+}

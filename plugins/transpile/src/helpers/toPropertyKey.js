@@ -1,0 +1,3 @@
+function NAME(value) {
+  return Reflect.ownKeys({ [value]: 0 })[0];
+}

@@ -1,0 +1,276 @@
+//! The transpile plugin, against esbuild and against sources that are built to break it.
+
+use guesthouse_tests::{House, clients, house_folder, plugin};
+use reqwest::{Client, Response};
+use serde_json::{Value, json};
+
+fn house() -> House {
+    let component = house_folder().join("plugins/transpile.wasm");
+    let rest = "routes = [\"/transpile\"]\nkv = [\"default\"]\ninstances = { reuse = 1000 }\n\
+                config = { import_map = '{\"imports\": {\"react\": \"/reactMod.mjs\"}}', cache_from = \"100\" }";
+    House::start(&plugin("transpile", &component, rest))
+}
+
+async fn post(house: &House, query: &str, source: impl Into<reqwest::Body>) -> Response {
+    let url = format!("{}/transpile{query}", house.url);
+    Client::new().post(url).body(source).send().await.unwrap()
+}
+
+#[test]
+fn what_comes_out_does_the_same_as_what_esbuild_makes_of_it() {
+    if clients::tool("GUESTHOUSE_NODE").is_none() {
+        return;
+    }
+    let house = house();
+    let Some(output) = clients::node("transpile.mjs", &[&house.url]) else { return };
+    let found: Value = serde_json::from_str(&clients::text_of(&output)).unwrap();
+    assert!(found["tried"].as_u64().unwrap() >= 45, "{found}");
+    assert_eq!(found["differences"], json!([]), "{:#}", found["differences"]);
+    // docs/transpile.md explains each of them.
+    assert_eq!(found["explained"], json!(["nested namespaces", "legacy decorators"]));
+}
+
+#[tokio::test]
+async fn a_component_is_answered_as_a_module_with_its_type() {
+    let house = house();
+    let source =
+        "const A = (p: { n: number }) => <b css={{ color: 'red' }}>{p.n}</b>; export default A;";
+    let answer = post(&house, "", source).await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["content-type"], "text/javascript; charset=utf-8");
+    assert_eq!(answer.headers()["access-control-allow-origin"], "*");
+    let text = answer.text().await.unwrap();
+    assert!(text.contains("@emotion/react/jsx-runtime"), "{text}");
+    assert!(!text.contains("number"), "{text}");
+
+    let body = json!({"code": "export const x: number = 1", "filename": "x.ts", "options": {"minify": true}});
+    let url = format!("{}/transpile", house.url);
+    let answer = Client::new().post(&url).json(&body).send().await.unwrap();
+    assert_eq!(answer.text().await.unwrap().trim(), "export const x=1;");
+
+    let preflight = Client::new().request(reqwest::Method::OPTIONS, &url).send().await.unwrap();
+    assert_eq!(preflight.status(), 204);
+    assert_eq!(preflight.headers()["access-control-allow-methods"], "POST, OPTIONS");
+    let get = reqwest::get(&url).await.unwrap();
+    assert_eq!(
+        (get.status().as_u16(), &get.headers()["allow"]),
+        (405, &"POST, OPTIONS".parse().unwrap())
+    );
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_source_is_422_with_its_place() {
+    let house = house();
+    for (source, line, column, message) in [
+        ("let x = 1;\nlet y = ;\n", 2, 9, "token"),
+        ("let x = 1;\nlet x = 2;\n", 1, 5, "already been declared"),
+        ("const 😀 = 1", 1, 7, ""),
+        ("function d(a: any, b: any) {}\nclass K { @d m() {} }\n", 2, 11, "decorators=legacy"),
+        ("class K {\n  accessor x = 1;\n}\n", 2, 3, "accessor"),
+        ("namespace N {\n  export let x = 1;\n}\n", 2, 14, "non-const"),
+    ] {
+        let answer = post(&house, "", source).await;
+        assert_eq!(answer.status(), 422, "{source}");
+        let body: Value = answer.json().await.unwrap();
+        let error = &body["errors"][0];
+        assert!(error["message"].as_str().unwrap().contains(message), "{source}: {error}");
+        assert_eq!(
+            (&error["line"], &error["column"]),
+            (&json!(line), &json!(column)),
+            "{source}: {error}"
+        );
+        assert!(error["frame"].as_str().unwrap().contains(" | "), "{error}");
+    }
+    let early = post(&house, "?target=es2021", "export const x = await 1;").await;
+    assert_eq!(early.status(), 422, "an await at the top can't be lowered");
+    let url = format!("{}/transpile?filename=a.ts", house.url);
+    let text = Client::new().post(url).header("accept", "text/plain").body("let y = ;");
+    let text = text.send().await.unwrap();
+    assert_eq!(text.headers()["content-type"], "text/plain; charset=utf-8");
+    let text = text.text().await.unwrap();
+    assert!(
+        text.starts_with("a.ts:1:9: ") && text.contains("1 | let y = ;\n  |         ^"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn an_option_that_is_not_known_is_400_and_named() {
+    let house = house();
+    for (query, named) in [
+        ("?target=es5", "`es5` is not a value of `target`"),
+        ("?target=es2016", "es2016"),
+        ("?jsx=react", "`jsx`"),
+        ("?minfy=1", "no option `minfy`"),
+        ("?minify=yes", "`minify`"),
+        ("?sourcemap=both", "`sourcemap`"),
+        ("?jsxFactory=a(b)", "`jsxFactory`"),
+        ("?helpers=none", "`helpers`"),
+    ] {
+        let answer = post(&house, query, "let x").await;
+        assert_eq!(answer.status(), 400, "{query}");
+        let body: Value = answer.json().await.unwrap();
+        assert!(body["error"].as_str().unwrap().contains(named), "{query}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn sources_that_are_built_to_break_it_are_errors_and_no_traps() {
+    let house = house();
+    let many = |piece: &str, times: usize| piece.repeat(times);
+    for (name, source, status) in [
+        ("10 MB of brackets", many("(", 10 << 20), 413),
+        ("brackets", many("(", 100_000), 422),
+        ("lists", many("[", 100_000), 422),
+        ("blocks", many("{", 100_000), 422),
+        ("calls in calls", many("f(", 50_000) + &many(")", 50_000), 422),
+        ("unary", many("!", 100_000) + "x", 422),
+        ("typeof", many("typeof ", 100_000) + "x", 422),
+        ("a long sum", "x".to_owned() + &many("+x", 100_000), 422),
+        ("assignments", many("a=", 100_000) + "1", 422),
+        ("conditions", many("a?b:", 100_000) + "c", 422),
+        ("arrows", many("a=>", 100_000) + "1", 422),
+        ("else if", "if(a){}".to_owned() + &many("else if(a){}", 50_000), 422),
+        ("elements", many("<a>", 50_000), 422),
+        ("templates", many("`${", 50_000), 422),
+        ("members", "a".to_owned() + &many(".b", 100_000), 422),
+        ("types", "type T = ".to_owned() + &many("keyof ", 100_000) + "X", 422),
+        ("arrays of arrays", "let x: T".to_owned() + &many("[]", 100_000), 422),
+        ("regex groups", "/".to_owned() + &many("(", 50_000) + &many(")", 50_000) + "/", 422),
+        ("a regex bomb", "/(a+)+$/.test('a')".to_owned(), 200),
+        ("no text", "\0\0\0".to_owned(), 422),
+        ("nothing", String::new(), 200),
+    ] {
+        let answer = post(&house, "", source).await;
+        assert_eq!(answer.status(), status, "{name}: {}", answer.text().await.unwrap());
+    }
+    let large = (0..20_000)
+        .map(|n| format!("export const v{n} = f({n}, 'text') + 1;\n"))
+        .collect::<String>();
+    assert_eq!(post(&house, "", large).await.status(), 200, "what is long is not deep");
+    // Just below the estimate of what is too deep: it must not be one level too generous.
+    for (before, piece, after) in [
+        ("x=", "(", ")"),
+        ("x=", "[", "]"),
+        ("", "{", "}"),
+        ("x=", "{a:", "}"),
+        ("", "f(", ")"),
+        ("", "function f(){", "}"),
+        ("", "!", ""),
+        ("", "- ", ""),
+        ("", "typeof ", ""),
+        ("y=x", "+x", ""),
+        ("", "a=", "1"),
+        ("", "a?b:", ""),
+        ("", "a=>", ""),
+        ("if(a){}", "else if(a){}", ""),
+        ("x=", "<a>", "</a>"),
+        ("a", ".b", ""),
+        ("a", "()", ""),
+        ("type T = ", "keyof ", ""),
+        ("let x: T", "[]", ""),
+        ("let x: ", "A<", ">"),
+        ("", "a:", ""),
+        ("y=x", "!", ""),
+        ("y=x", " as any", ""),
+        ("", "new ", ""),
+    ] {
+        let end = if after.is_empty() || after == "1" { "x" } else { "" };
+        let source =
+            |depth: usize| format!("{before}{}{end}{}", piece.repeat(depth), after.repeat(depth));
+        let (mut fits, mut deep) = (0, 4096);
+        while deep - fits > 1 {
+            let middle = (fits + deep) / 2;
+            let answer = post(&house, "", source(middle)).await;
+            let status = answer.status();
+            let text = answer.text().await.unwrap();
+            assert!(
+                matches!(status.as_u16(), 200 | 422),
+                "{piece} {middle} times: {status} {text}"
+            );
+            if text.contains("nested too deeply") { deep = middle } else { fits = middle }
+        }
+        assert!(fits >= 50, "{piece}: only {fits} levels");
+    }
+    let not_utf8 = post(&house, "", vec![0xFF, 0xFE]).await;
+    assert_eq!(not_utf8.status(), 400);
+}
+
+#[tokio::test]
+async fn a_result_is_kept_under_its_source_and_options() {
+    let house = house();
+    let source = format!("export const text: string = '{}'", "x".repeat(200));
+    let mut tags = Vec::new();
+    for (query, state) in
+        [("", "miss"), ("", "hit"), ("?minify=1", "miss"), ("?minify=1", "hit"), ("", "hit")]
+    {
+        let answer = post(&house, query, source.clone()).await;
+        assert_eq!(answer.headers()["x-cache"], state, "{query}");
+        tags.push(answer.headers()["etag"].clone());
+    }
+    assert_eq!(tags[0], tags[1]);
+    assert_ne!(tags[0], tags[2]);
+    assert_eq!(post(&house, "", "let x").await.headers()["x-cache"], "bypass", "a small one");
+}
+
+#[tokio::test]
+async fn helpers_stand_in_the_output_unless_they_are_external() {
+    let house = house();
+    let source = "using a = b;";
+    let inline = post(&house, "", source).await.text().await.unwrap();
+    assert!(!inline.contains("import ") && inline.contains("function _usingCtx"), "{inline}");
+    let external = post(&house, "?helpers=external", source).await.text().await.unwrap();
+    assert!(external.contains("@oxc-project/runtime/helpers/usingCtx"), "{external}");
+    let maps =
+        post(&house, "?sourcemap=external&filename=a.ts", "let a: number = 1;\nlet b = a;").await;
+    let maps: Value = maps.json().await.unwrap();
+    assert_eq!(maps["map"]["sources"], json!(["a.ts"]));
+    let inline = post(&house, "?sourcemap=inline", source).await.text().await.unwrap();
+    assert!(inline.contains("//# sourceMappingURL=data:application/json"), "{inline}");
+}
+
+#[tokio::test]
+async fn imports_are_rewritten_as_the_original_did() {
+    let house = house();
+    let source = "import React from 'react'; import { a, b } from 'lodash'; import './x'; import k from './k.js';\n\
+                  import Button from '@/components/button.tsx'; export * from 'd3'; const m = import('three?v=1');\n\
+                  export { React, a, b, Button, k, m };";
+    let text = post(&house, "?importMap=1", source).await.text().await.unwrap();
+    let external =
+        "?bundle=true&external=react,react-dom,framer-motion,@emotion/react,@emotion/styled";
+    for expected in [
+        "/** importMapReplace */\n".to_owned(),
+        "from \"react\"".to_owned(),
+        format!("from \"/lodash{external}&exports=a,b\""),
+        "import \"./x.mjs\"".to_owned(),
+        "from \"./k.js\"".to_owned(),
+        "from \"/@/components/button.mjs\"".to_owned(),
+        format!("export * from \"/d3{external}\""),
+        format!("import(\"/three{external}&v=1\")"),
+    ] {
+        assert!(text.contains(&expected), "no {expected} in\n{text}");
+    }
+}
+
+#[test]
+fn source_maps_lead_back_to_the_names() {
+    if clients::tool("GUESTHOUSE_NODE").is_none() {
+        return;
+    }
+    let house = house();
+    let Some(output) = clients::node("transpile-maps.mjs", &[&house.url]) else { return };
+    let found: Value = serde_json::from_str(&clients::text_of(&output)).unwrap();
+    assert_eq!(found["wrong"], json!([]), "{:#}", found["wrong"]);
+    assert!(found["checked"].as_u64().unwrap() > 50, "{found}");
+}
+
+#[test]
+fn a_react_component_with_emotion_renders_in_a_browser() {
+    if clients::tool("GUESTHOUSE_NODE").is_none() || clients::chromium().is_none() {
+        return;
+    }
+    let house = house();
+    let Some(output) = clients::node("transpile-browser.mjs", &[&house.url]) else { return };
+    let found: Value = serde_json::from_str(&clients::text_of(&output)).unwrap();
+    assert_eq!(found, json!({"style": "rgb(1, 2, 3)", "padding": "7px", "wrong": []}));
+}
