@@ -7,10 +7,11 @@
 use super::admission::Permit;
 use super::breaker::Ticket;
 use super::failure::Failure;
+use super::idle::IdlePlace;
 use super::lane::{Lane, Run, Stop};
 use super::meter::{Meter, SLICE, Verdict};
 use super::state::State;
-use super::version::{IdlePlace, Version};
+use super::version::Version;
 use crate::auth::Caller;
 use crate::body::{Body, Exchange};
 use bytes::Bytes;

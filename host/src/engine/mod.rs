@@ -15,6 +15,8 @@
 //! | `admission` | places and the queue in front of them |
 //! | `breaker` | leaving a plugin alone that fails again and again |
 //! | `version` | a component ready to serve |
+//! | `idle` | its instances between two requests |
+//! | `answer` | the way of an answer to its request |
 //! | `sequential`, `concurrent` | wasi:http 0.2 and 0.3 |
 //! | `room` | calls into rooms |
 //! | `verifying` | the verifier of an auth plugin |
@@ -23,11 +25,13 @@
 //! | `failure` | why there was no answer |
 
 mod admission;
+mod answer;
 pub mod artifact;
 mod breaker;
 pub mod compiler;
 mod concurrent;
 mod failure;
+mod idle;
 mod lane;
 mod meter;
 mod output;
@@ -60,6 +64,7 @@ use artifact::{ArtifactError, Artifacts};
 use compiler::Compiler;
 use concurrent::Concurrent;
 use guesthouse_bindings::called::CalledPre;
+use idle::IdleCount;
 use lane::SlowLane;
 use quota::{LineQuota, MemoryQuota};
 use room::RoomGuest;
@@ -70,7 +75,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tokio::sync::Semaphore;
 use verifying::Verifying;
-use version::{IdleCount, Kind};
+use version::Kind;
 use wasmtime::component::{Component, Linker};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p3::bindings::ServicePre;

@@ -5,10 +5,11 @@
 //! the slow lane, as a request does.
 
 use super::failure::Failure;
+use super::idle::IdleCount;
 use super::lane::{Owner, Run};
 use super::meter::Meter;
 use super::state::State;
-use super::version::{IdleCount, Version};
+use super::version::Version;
 use crate::rooms::event::Event;
 use guesthouse_bindings::rooms::types::{
     Accept, AlarmInfo, CloseInfo, ConnId, Connection, Message, Request, Response,

@@ -3,10 +3,11 @@
 //! Owns the call into `wasi:http/incoming-handler`. The instance is handed back only by a request that
 //! ended well.
 
+use super::answer::Answer;
 use super::failure::Failure;
 use super::meter::Meter;
 use super::state::State;
-use super::version::{Answer, Version};
+use super::version::Version;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Release;
 use std::time::Instant;

@@ -5,10 +5,11 @@
 //! kept only when its call ended well.
 
 use super::failure::Failure;
+use super::idle::IdleCount;
 use super::lane::Lane;
 use super::meter::Meter;
 use super::state::State;
-use super::version::{IdleCount, Version};
+use super::version::Version;
 use guesthouse_bindings::called::exports::guesthouse::auth::verifier::{Credentials, Rejection};
 use guesthouse_bindings::called::{Called, CalledPre};
 use guesthouse_bindings::guesthouse::identity::identity::Principal;

@@ -5,9 +5,11 @@
 //! away in the middle: what state such an instance is in, nobody knows.
 
 use super::admission::{Admission, Permit};
+use super::answer::{Answer, StopUnlessAnswered};
 use super::breaker::{Breaker, BreakerStatus, Change, Ticket};
 use super::concurrent::Concurrent;
 use super::failure::Failure;
+use super::idle::IdleCount;
 use super::lane::{Lane, Owner, Run, SlowLane, Stop};
 use super::meter::{Meter, SLICE, Verdict};
 use super::quota::LineVerdict;
@@ -75,101 +77,30 @@ pub struct Version {
     pub(super) engine: wasmtime::Engine,
     kind: Kind,
     pub(super) room: Option<RoomGuest>,
-    verifying: Option<Verifying>,
+    pub(super) verifying: Option<Verifying>,
     serial: u64,
     admission: Admission,
     pub(super) breaker: Arc<Breaker>,
     slow: Arc<SlowLane>,
     /// For each serving thread one list, and one for the slow lane.
-    idle: Vec<Mutex<VecDeque<Instance>>>,
+    pub(super) idle: Vec<Mutex<VecDeque<Instance>>>,
     /// Instances of the whole house that wait.
     pub(super) idle_in_all: Arc<IdleCount>,
     /// Instances for several requests, waiting or not.
-    shared_instances: Arc<AtomicUsize>,
+    pub(super) shared_instances: Arc<AtomicUsize>,
     born: Instant,
     /// Until when requests start on the slow lane, in milliseconds since `born`.
     slow_until: AtomicU64,
     /// Set when another version has taken its place: from then on nothing is kept for a next request.
     pub(super) retired: CancellationToken,
     /// The same for the path of a request, where a lock would be felt.
-    retiring: AtomicBool,
+    pub(super) retiring: AtomicBool,
     /// Set when the requests that began with it have had their time.
     pub(super) cut: CancellationToken,
     /// How long that time was, for the message.
     drain: OnceLock<Duration>,
     /// Dropped last: tells that the rest is gone.
     gone: DropGuard,
-}
-
-/// Bounds the instances of all plugins that wait for their next request.
-#[derive(Debug)]
-pub(super) struct IdleCount {
-    now: AtomicUsize,
-    most: usize,
-}
-
-impl IdleCount {
-    /// At most so many.
-    pub(super) fn new(most: usize) -> Self {
-        Self { now: AtomicUsize::new(0), most }
-    }
-
-    pub(super) fn take(&self) -> bool {
-        self.now.fetch_update(Relaxed, Relaxed, |now| (now < self.most).then_some(now + 1)).is_ok()
-    }
-
-    pub(super) fn give_back(&self, count: usize) {
-        self.now.fetch_sub(count, Relaxed);
-    }
-}
-
-/// The place of an instance that serves several requests, from its beginning to its end. Its requests come
-/// and go, so that theirs don't bound it: a client that leaves gives a request's place back while the guest
-/// works on.
-pub(super) struct IdlePlace {
-    house: Arc<IdleCount>,
-    version: Arc<AtomicUsize>,
-}
-
-impl Drop for IdlePlace {
-    fn drop(&mut self) {
-        self.house.give_back(1);
-        self.version.fetch_sub(1, Relaxed);
-    }
-}
-
-/// Where the answer goes, once.
-pub(super) struct Answer {
-    sender: Mutex<Option<AnswerSender>>,
-    /// Whether the guest ended in the middle of the body.
-    pub(super) broken: Arc<AtomicBool>,
-}
-
-type AnswerSender = oneshot::Sender<Result<http::Response<WasiBody>, Failure>>;
-
-impl Answer {
-    /// Whether nothing was given yet.
-    fn is_open(&self) -> bool {
-        self.sender.lock().is_some()
-    }
-
-    pub(super) fn give(&self, answer: Result<http::Response<WasiBody>, Failure>) {
-        if let Some(sender) = self.sender.lock().take() {
-            // Nobody is there when the client went away.
-            _ = sender.send(answer);
-        }
-    }
-}
-
-/// Stops the run unless the answer came.
-struct StopUnlessAnswered<'a>(&'a Stop, bool);
-
-impl Drop for StopUnlessAnswered<'_> {
-    fn drop(&mut self) {
-        if !self.1 {
-            self.0.stop();
-        }
-    }
 }
 
 impl Version {
@@ -604,19 +535,6 @@ impl Version {
         store
     }
 
-    /// A place for an instance that serves several requests; none when there are twice as many as requests
-    /// may be at work, or the house is full.
-    pub(super) fn instance_place(&self) -> Option<IdlePlace> {
-        let most = (self.plugin.limits.concurrency as usize).saturating_mul(2);
-        let more = |now: usize| (now < most).then_some(now.saturating_add(1));
-        self.shared_instances.fetch_update(Relaxed, Relaxed, more).ok()?;
-        if !self.idle_in_all.take() {
-            self.shared_instances.fetch_sub(1, Relaxed);
-            return None;
-        }
-        Some(IdlePlace { house: self.idle_in_all.clone(), version: self.shared_instances.clone() })
-    }
-
     pub(super) fn slow_lane(&self) -> &Arc<SlowLane> {
         &self.slow
     }
@@ -629,56 +547,6 @@ impl Version {
     fn now(&self) -> u64 {
         u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
-
-    fn idle_list(&self, lane: Lane) -> Option<&Mutex<VecDeque<Instance>>> {
-        match lane {
-            Lane::Fast(number) => self.idle.get(number).or(self.idle.last()),
-            Lane::Slow(_) => self.idle.last(),
-        }
-    }
-
-    fn take_idle(&self, lane: Lane) -> Option<Instance> {
-        let instance = self.idle_list(lane)?.lock().pop_back()?;
-        self.idle_in_all.give_back(1);
-        Some(instance)
-    }
-
-    fn put_back(&self, instance: Instance) {
-        if instance.served() >= self.plugin.instances.reuse || self.retiring.load(Relaxed) {
-            return;
-        }
-        let Some(list) = self.idle_list(Lane::here()) else { return };
-        if self.idle_in_all.take() {
-            list.lock().push_back(instance.rested());
-        }
-    }
-
-    /// Drops the instances that have waited too long.
-    pub fn sweep(&self) {
-        let now = Instant::now();
-        for list in &self.idle {
-            let mut tired = Vec::new();
-            {
-                let mut list = list.lock();
-                while list
-                    .front()
-                    .is_some_and(|i| now.duration_since(i.since()) > self.plugin.instances.idle)
-                {
-                    tired.extend(list.pop_front());
-                }
-            }
-            self.idle_in_all.give_back(tired.len());
-        }
-        if let Some(verifying) = &self.verifying {
-            verifying.sweep(self.plugin.instances.idle);
-        }
-    }
-
-    /// Instances that wait for their next request.
-    pub fn waiting_instances(&self) -> usize {
-        let asked = self.verifying.as_ref().map_or(0, Verifying::waiting);
-        asked + self.idle.iter().map(|list| list.lock().len()).sum::<usize>()
-    }
 }
 
 impl Owner for Version {
@@ -690,12 +558,5 @@ impl Owner for Version {
     fn is_slow(&self) -> bool {
         let until = self.slow_until.load(Relaxed);
         until != 0 && self.now() < until
-    }
-}
-
-impl Drop for Version {
-    fn drop(&mut self) {
-        let waiting: usize = self.idle.iter_mut().map(|list| list.get_mut().len()).sum();
-        self.idle_in_all.give_back(waiting);
     }
 }
