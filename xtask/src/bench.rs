@@ -29,6 +29,9 @@ cargo xtask bench [--quick] [--only NAME] [--with LIST] [--docs]
 
 It needs two cores, and nothing else that is busy on them.";
 
+/// Finds a program to compare with, or says what it takes to have it.
+type Find = fn(&Workspace) -> Result<PathBuf>;
+
 pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let mut pass = Vec::new();
     let mut with: Vec<String> = OTHERS.map(str::to_owned).to_vec();
@@ -55,7 +58,7 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     run.args(pass)
         .env("GUESTHOUSE_HOUSE", workspace.house())
         .env("GUESTHOUSE_GUESTS", workspace.guests());
-    let others: [(&str, &str, fn(&Workspace) -> Result<PathBuf>); 3] = [
+    let others: [(&str, &str, Find); 3] = [
         ("wasmtime-serve", "--wasmtime", wasmtime),
         ("workerd", "--workerd", workerd),
         ("nginx", "--nginx", nginx),
