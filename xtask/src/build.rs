@@ -30,7 +30,7 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
     let first = !workspace.target.join("release/guesthouse").exists();
     if first {
         eprintln!(
-            "— the first build compiles RocksDB and wasmtime: 20 to 25 minutes on two cores, once"
+            "— the first build compiles RocksDB, wasmtime and more: about half an hour on two cores, once"
         );
     }
     // The host takes longest and starts first; the components have a target folder of their own, because
