@@ -5,7 +5,7 @@ use guesthouse_tests::{House, guest, plugin};
 use reqwest::StatusCode;
 
 const LIMITS: &str = "routes = [\"http://odd/*\"]\nbreaker = { failures = 0 }\n\
-                      limits = { cpu = \"200ms\", wall = \"2s\", memory = \"16MiB\" }";
+                      limits = { cpu = \"200ms\", wall = \"60s\", memory = \"16MiB\" }";
 
 struct Case {
     name: &'static str,

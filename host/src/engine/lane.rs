@@ -196,6 +196,15 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    /// Uses a processor for so long.
+    fn burn(time: Duration) {
+        let meter = Meter::new();
+        meter.begin();
+        while meter.used() < time {
+            std::hint::spin_loop();
+        }
+    }
+
     struct Nobody;
 
     impl Owner for Nobody {
@@ -215,7 +224,7 @@ mod tests {
             let work = async move {
                 let mut lanes = vec![Lane::here()];
                 for _ in 0..4 {
-                    std::thread::sleep(Duration::from_millis(2));
+                    burn(Duration::from_millis(2));
                     tokio::task::yield_now().await;
                     lanes.push(Lane::here());
                 }

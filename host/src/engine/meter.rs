@@ -1,14 +1,17 @@
 //! CPU time of a guest, and the deadline that stops it.
 //!
 //! Owns the answer to "how long has this guest been on a processor?" and the callback with which
-//! wasmtime asks whether it may go on. It must never bill a guest for time spent waiting, and must
+//! wasmtime asks whether it may go on. It must never bill a guest for time spent waiting, nor for time in which
+//! the system ran something else: on a busy machine a thread is taken off its processor for milliseconds, and
+//! guests that did nothing would be sent to the slow lane for it, where they wait even longer. And it must
 //! never depend on a timer of the runtime: a guest that doesn't yield can hold the very thread that
 //! fires the timers. Hence a ticker on a thread of its own, and time taken around each poll.
 
 use super::lane::Lane;
+use rustix::time::{ClockId, clock_gettime};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use wasmtime::{Engine, EngineWeak, Result, UpdateDeadline};
 
 /// The length of a slice: after it, a guest lets others run.
@@ -41,10 +44,9 @@ pub(super) enum Verdict {
 /// The meter of one instance; it counts for one request at a time.
 #[derive(Debug)]
 pub(super) struct Meter {
-    born: Instant,
     /// CPU nanoseconds of finished polls of this request.
     used: AtomicU64,
-    /// When the running poll began, in nanoseconds since `born`, plus one; 0: not known.
+    /// When the running poll began, by the clock of the thread that runs it; 0: not known.
     since: AtomicU64,
     limit: AtomicU64,
     verdict: AtomicU8,
@@ -67,7 +69,6 @@ impl Meter {
 
     fn with(stays: bool) -> Self {
         Self {
-            born: Instant::now(),
             used: AtomicU64::new(0),
             since: AtomicU64::new(0),
             limit: AtomicU64::new(u64::MAX),
@@ -86,14 +87,14 @@ impl Meter {
 
     /// The guest comes onto the processor.
     pub(super) fn begin(&self) {
-        self.since.store(nanos(self.born.elapsed()).saturating_add(1), Relaxed);
+        self.since.store(processor_time(), Relaxed);
     }
 
     /// The guest goes off it.
     pub(super) fn end(&self) {
         let since = self.since.swap(0, Relaxed);
         if since != 0 {
-            let now = nanos(self.born.elapsed()).saturating_add(1);
+            let now = processor_time();
             self.used.fetch_add(now.saturating_sub(since), Relaxed);
         }
     }
@@ -102,7 +103,7 @@ impl Meter {
     pub(super) fn used(&self) -> Duration {
         let running = match self.since.load(Relaxed) {
             0 => 0,
-            since => nanos(self.born.elapsed()).saturating_add(1).saturating_sub(since),
+            since => processor_time().saturating_sub(since),
         };
         Duration::from_nanos(self.used.load(Relaxed).saturating_add(running))
     }
@@ -131,7 +132,7 @@ impl Meter {
 
     /// What wasmtime calls when the guest has seen a tick go by.
     pub(super) fn tick(self: &Arc<Self>) -> Result<UpdateDeadline> {
-        let now = nanos(self.born.elapsed()).saturating_add(1);
+        let now = processor_time();
         let since = self.since.load(Relaxed);
         if since == 0 {
             // The start of this poll was not seen: begin to count here, in the guest's favour.
@@ -167,6 +168,15 @@ impl Meter {
     }
 }
 
+/// What the calling thread has had of a processor, in nanoseconds, plus one. A poll begins and ends on one
+/// thread, and so its clock can be compared with itself.
+fn processor_time() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos).saturating_add(1)
+}
+
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -194,6 +204,23 @@ pub(super) fn start_ticker(engine: &Engine) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
+    /// Uses a processor for so long.
+    fn burn(time: Duration) {
+        let until = processor_time() + nanos(time);
+        while processor_time() < until {
+            std::hint::spin_loop();
+        }
+    }
+
+    #[test]
+    fn a_thread_that_does_not_run_costs_nothing() {
+        let meter = Meter::new();
+        meter.begin();
+        std::thread::sleep(Duration::from_millis(20));
+        meter.end();
+        assert!(meter.used() < Duration::from_millis(4), "{:?}", meter.used());
+    }
+
     #[test]
     fn time_off_the_processor_is_not_billed() {
         let meter = Meter::new();
@@ -210,7 +237,7 @@ mod tests {
         let meter = Meter::new();
         meter.reset(Duration::from_millis(2));
         meter.begin();
-        std::thread::sleep(Duration::from_millis(5));
+        burn(Duration::from_millis(5));
         assert!(matches!(meter.tick().unwrap(), UpdateDeadline::Interrupt));
         assert_eq!(meter.verdict(), Verdict::Cpu);
     }

@@ -102,19 +102,8 @@ pub fn spawn(core: usize, mut command: Command) -> Result<Child> {
     child
 }
 
-/// User and system time in seconds. The scheduler's own account is exact; where it is not kept, the clock
-/// ticks must do.
+/// User and system time in seconds, of its threads that ended, too.
 fn cpu(pid: u32) -> f64 {
-    let exact: u64 = std::fs::read_dir(format!("/proc/{pid}/task"))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|task| std::fs::read_to_string(task.path().join("schedstat")).ok())
-        .filter_map(|text| text.split_whitespace().next()?.parse::<u64>().ok())
-        .sum();
-    if exact > 0 {
-        return exact as f64 / 1e9;
-    }
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let ticks: f64 =
