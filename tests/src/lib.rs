@@ -1,5 +1,6 @@
 //! The harness of the end-to-end tests: a real house on free ports, with data of its own.
 
+pub mod asking;
 pub mod clients;
 mod compiled;
 pub mod deploy;

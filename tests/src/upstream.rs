@@ -19,6 +19,9 @@ pub type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error
 type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 type Script = Arc<dyn Fn(Seen, Incoming) -> Answer + Send + Sync>;
 
+/// The ways to send pieces of answers.
+pub type Senders = Arc<Mutex<Vec<tokio::sync::mpsc::Sender<Bytes>>>>;
+
 /// A request as it came.
 #[derive(Clone, Debug)]
 pub struct Seen {
@@ -71,6 +74,22 @@ impl Upstream {
         A: Future<Output = Response<Body>> + Send + 'static,
     {
         Self::start_with(None, script).await
+    }
+
+    /// Starts one that answers each request with events that the test sends, and the ways to send them, the
+    /// last one for the last request.
+    pub async fn start_events() -> (Self, Senders) {
+        let senders = Senders::default();
+        let upstream = Self::start({
+            let senders = senders.clone();
+            move |_, _| {
+                let (sender, response) = channel("text/event-stream");
+                senders.lock().unwrap().push(sender);
+                async { response }
+            }
+        })
+        .await;
+        (upstream, senders)
     }
 
     /// Starts one with TLS and both versions of HTTP; gives the certificate (PEM) that it has for a name.

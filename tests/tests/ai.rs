@@ -2,11 +2,10 @@
 
 use futures::StreamExt;
 use guesthouse_tests::ai::{ANTHROPIC_KEY, OPENAI_KEY, REPLICATE_KEY};
-use guesthouse_tests::upstream::{Upstream, channel, until};
+use guesthouse_tests::upstream::{Upstream, until};
 use guesthouse_tests::{House, ai, guest, house_folder, plugin};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 
 /// The plugins as the reference configuration has them, with base URLs from the environment.
 fn config() -> String {
@@ -408,16 +407,7 @@ async fn the_log_names_the_caller_and_the_tokens_come_off_the_callers_budget() {
 
 #[tokio::test]
 async fn a_stream_is_counted_without_holding_a_byte_back_and_a_cut_one_is_logged() {
-    let senders = Arc::new(Mutex::new(Vec::new()));
-    let upstream = Upstream::start({
-        let senders = senders.clone();
-        move |_, _| {
-            let (sender, response) = channel("text/event-stream");
-            senders.lock().unwrap().push(sender);
-            async { response }
-        }
-    })
-    .await;
+    let (upstream, senders) = Upstream::start_events().await;
     let url = upstream.url();
     let house = House::start_with(&config(), &[("OPENAI_BASE_URL", &url), ("OPENAI_API_KEY", "k")]);
     let request = client().post(format!("{}/openai", house.url)).body("{\"model\":\"m\"}");
@@ -442,16 +432,7 @@ fn streams() -> usize {
 
 #[tokio::test]
 async fn many_streams_at_a_time_cost_little_memory_each() {
-    let senders = Arc::new(Mutex::new(Vec::new()));
-    let upstream = Upstream::start({
-        let senders = senders.clone();
-        move |_, _| {
-            let (sender, response) = channel("text/event-stream");
-            senders.lock().unwrap().push(sender);
-            async { response }
-        }
-    })
-    .await;
+    let (upstream, senders) = Upstream::start_events().await;
     let house = House::start_with(
         &config(),
         &[("OPENAI_BASE_URL", &upstream.url()), ("OPENAI_API_KEY", "k")],

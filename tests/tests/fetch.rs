@@ -254,16 +254,7 @@ async fn a_redirect_is_handed_to_the_guest_and_never_followed() {
 
 #[tokio::test]
 async fn events_arrive_one_by_one() {
-    let senders = Arc::new(Mutex::new(Vec::new()));
-    let upstream = Upstream::start({
-        let senders = senders.clone();
-        move |_, _| {
-            let (sender, response) = channel("text/event-stream");
-            senders.lock().unwrap().push(sender);
-            async { response }
-        }
-    })
-    .await;
+    let (upstream, senders) = Upstream::start_events().await;
     let url = upstream.url();
     let house = House::start(
         &(config(&format!("\"{url}\""), "")
@@ -291,16 +282,7 @@ async fn events_arrive_one_by_one() {
 
 #[tokio::test]
 async fn a_client_that_goes_away_ends_the_upstream_request() {
-    let senders = Arc::new(Mutex::new(Vec::new()));
-    let upstream = Upstream::start({
-        let senders = senders.clone();
-        move |_, _| {
-            let (sender, response) = channel("text/event-stream");
-            senders.lock().unwrap().push(sender);
-            async { response }
-        }
-    })
-    .await;
+    let (upstream, senders) = Upstream::start_events().await;
     let url = upstream.url();
     let house = House::start(
         &(config(&format!("\"{url}\""), "")

@@ -1,5 +1,6 @@
 //! Who is calling: the host's side, with a verifier whose policy anyone can see through.
 
+use guesthouse_tests::asking::{Answer, ask};
 use guesthouse_tests::{House, PATIENCE, guest, plugin};
 use std::time::Instant;
 
@@ -15,28 +16,6 @@ const VERIFIER: &str = "instances = { reuse = 1000 }\nlimits = { cpu = \"200ms\"
 fn house(caller: &str) -> House {
     let caller = format!("routes = [\"/*\"]\ninstances = {{ reuse = 1000 }}\n{caller}");
     House::start(&config("", VERIFIER, &caller))
-}
-
-struct Answer {
-    status: u16,
-    headers: reqwest::header::HeaderMap,
-    text: String,
-}
-
-impl Answer {
-    fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
-    }
-}
-
-async fn ask(house: &House, path: &str, headers: &[(&str, &str)]) -> Answer {
-    let mut request = reqwest::Client::new().get(format!("{}{path}", house.url));
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let answer = request.send().await.unwrap();
-    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-    Answer { status, headers, text: answer.text().await.unwrap() }
 }
 
 async fn with(house: &House, words: &str) -> Answer {

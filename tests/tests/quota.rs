@@ -1,33 +1,12 @@
 //! What a caller may take: rates and budgets, through the real binary.
 
+use guesthouse_tests::asking::ask;
 use guesthouse_tests::{House, guest, plugin};
 
 fn config(server: &str, caller: &str) -> String {
     format!("[server]\n{server}\n[auth]\nplugin = \"verifier\"\n")
         + &plugin("verifier", &guest("verifier"), "instances = { reuse = 1000 }")
         + &plugin("caller", &guest("caller"), &format!("routes = [\"/*\"]\n{caller}"))
-}
-
-struct Answer {
-    status: u16,
-    headers: reqwest::header::HeaderMap,
-    text: String,
-}
-
-impl Answer {
-    fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
-    }
-}
-
-async fn ask(house: &House, path: &str, headers: &[(&str, &str)]) -> Answer {
-    let mut request = reqwest::Client::new().get(format!("{}{path}", house.url));
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let answer = request.send().await.unwrap();
-    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-    Answer { status, headers, text: answer.text().await.unwrap() }
 }
 
 const ANNA: [(&str, &str); 1] = [("authorization", "Bearer good anna")];
