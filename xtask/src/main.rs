@@ -15,7 +15,7 @@ mod test;
 mod tools;
 
 use anyhow::{Context, Result, bail};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
@@ -42,7 +42,11 @@ struct Workspace {
 
 impl Workspace {
     fn new() -> Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent")?;
+        // What cargo says now, before what it said when this was compiled: two checkouts that share a target folder
+        // share this program too, and the other one may be gone.
+        let member = std::env::var_os("CARGO_MANIFEST_DIR")
+            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+        let root = member.parent().context("xtask has no parent")?;
         let target = match std::env::var_os("CARGO_TARGET_DIR") {
             Some(target) => root.join(target),
             None => root.join("target"),
