@@ -67,7 +67,8 @@ const bad = {
   "empty claims": [`${h}..${s}`, invalid],
   "truncated": [good.slice(0, -1), invalid],
   "truncated by ten": [good.slice(0, -10), "token-invalid-signature"],
-  "half": [good.slice(0, good.length / 2), invalid],
+  // Cut within the claims: a cut in the signature is malformed or wrong, as its length will have it.
+  "half": [good.slice(0, good.indexOf(".") + 20), invalid],
   "signature of another writing": [`${h}.${c}.${twin}`, invalid],
   "padding": [`${h}.${c}.${padded(s)}`, invalid],
   "base64 with + and /": [`${h}.${c}.${s.replaceAll("-", "+").replaceAll("_", "/")}+/`, invalid],
