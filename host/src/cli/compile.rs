@@ -1,6 +1,6 @@
 //! The hidden command that compiles a component for the house, in a process of its own.
 
-use crate::engine::compiler;
+use crate::engine::compiler::{self, Keys};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,9 +10,12 @@ pub(super) struct CompileArgs {
     wasm: PathBuf,
     /// Where the machine code goes.
     code: PathBuf,
-    /// What the code must fit.
+    /// What the code must fit: the engine without concurrency,
     #[arg(value_parser = parse_key)]
-    key: u64,
+    sequential: u64,
+    /// or the one with it.
+    #[arg(value_parser = parse_key)]
+    concurrent: u64,
     /// Bytes of memory.
     memory: u64,
     /// The house.
@@ -24,6 +27,7 @@ fn parse_key(text: &str) -> Result<u64, std::num::ParseIntError> {
 }
 
 pub(super) fn run(arguments: &CompileArgs) -> ExitCode {
-    let CompileArgs { wasm, code, key, memory, parent } = arguments;
-    compiler::run(wasm, code, *key, *memory, *parent)
+    let CompileArgs { wasm, code, sequential, concurrent, memory, parent } = arguments;
+    let keys = Keys { sequential: *sequential, concurrent: *concurrent };
+    compiler::run(wasm, code, keys, *memory, *parent)
 }

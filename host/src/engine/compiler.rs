@@ -14,6 +14,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
+use wasmparser::Payload;
 
 /// The hidden command.
 pub const COMMAND: &str = "compile-component";
@@ -24,7 +25,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Bytes of what the compiler says that are read.
 const MOST_TEXT: u64 = 16 << 10;
 
-/// How the compiler says that it was the component's fault.
+/// How the compiler says that the code is for the engine with concurrency.
+const CONCURRENT: u8 = 2;
+/// How it says that it was the component's fault.
 const REFUSED: u8 = 3;
 /// How it says that the code could not be written.
 const NOT_WRITTEN: u8 = 4;
@@ -69,14 +72,20 @@ impl Drop for Killed {
 }
 
 impl Compiler {
-    /// Compiles `wasm` into the file `code`. Blocks for as long as it takes.
-    pub(super) fn compile(&self, wasm: &Path, code: &Path, key: u64) -> Result<(), CompileError> {
+    /// Compiles `wasm` into the file `code`, for one of the engines with these keys, and gives the key of that
+    /// one. Blocks for as long as it takes.
+    pub(super) fn compile(
+        &self,
+        wasm: &Path,
+        code: &Path,
+        keys: Keys,
+    ) -> Result<u64, CompileError> {
         let failed = |error: std::io::Error| CompileError::Failed(error.to_string());
         // The running program by its inode: also when the file has been replaced by a newer release.
         let mut child = Command::new("/proc/self/exe")
             .arg(COMMAND)
             .args([wasm, code])
-            .arg(format!("{key:016x}"))
+            .args([keys.sequential, keys.concurrent].map(|key| format!("{key:016x}")))
             .arg(self.memory.to_string())
             .arg(std::process::id().to_string())
             .env_clear()
@@ -107,7 +116,8 @@ impl Compiler {
         };
         let text = listener.join().unwrap_or_default();
         match status.code() {
-            Some(0) => Ok(()),
+            Some(0) => Ok(keys.sequential),
+            Some(code) if code == i32::from(CONCURRENT) => Ok(keys.concurrent),
             Some(code) if code == i32::from(REFUSED) => Err(CompileError::Refused(text)),
             Some(code) if code == i32::from(NOT_WRITTEN) => Err(CompileError::NotWritten(text)),
             _ if is_out_of_memory(&text) => Err(CompileError::Memory(self.memory)),
@@ -131,7 +141,7 @@ fn is_out_of_memory(text: &str) -> bool {
 }
 
 /// The other side: what the hidden command does.
-pub fn run(wasm: &Path, code: &Path, key: u64, memory: u64, parent: i32) -> ExitCode {
+pub fn run(wasm: &Path, code: &Path, keys: Keys, memory: u64, parent: i32) -> ExitCode {
     let say = |status: u8, text: String| {
         eprintln!("{text}");
         ExitCode::from(status)
@@ -143,24 +153,79 @@ pub fn run(wasm: &Path, code: &Path, key: u64, memory: u64, parent: i32) -> Exit
         Ok(wasm) => wasm,
         Err(error) => return say(1, format!("the component can't be read: {error}")),
     };
-    let engine = match settings::compiler() {
-        Ok(engine) => engine,
+    let engines = match settings::compilers() {
+        Ok(engines) => engines,
         Err(error) => return say(1, format!("{error:#}")),
     };
-    if key_of(&engine) != key {
+    if keys != Keys::of(&engines.sequential, &engines.concurrent) {
         return say(1, "its settings are not those of the house".to_owned());
     }
-    match engine.precompile_component(&wasm) {
-        Ok(bytes) => match std::fs::write(code, bytes) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => say(NOT_WRITTEN, error.to_string()),
-        },
+    let write = |bytes: Vec<u8>, written: u8| match std::fs::write(code, bytes) {
+        Ok(()) => ExitCode::from(written),
+        Err(error) => say(NOT_WRITTEN, error.to_string()),
+    };
+    // What needs concurrency without naming WASI 0.3 is refused by the first engine before it has compiled
+    // anything; and what is wrong with a component that both refuse, the second says.
+    if !names_wasi_0_3(&wasm)
+        && let Ok(bytes) = engines.sequential.precompile_component(&wasm)
+    {
+        return write(bytes, 0);
+    }
+    match engines.concurrent.precompile_component(&wasm) {
+        Ok(bytes) => write(bytes, CONCURRENT),
         Err(error) => say(REFUSED, format!("{error:#}")),
     }
 }
 
+/// Whether the component imports or exports an interface of WASI 0.3: some of these have nothing concurrent
+/// in them, and are linked in that engine only all the same.
+fn names_wasi_0_3(wasm: &[u8]) -> bool {
+    let is_0_3 = |name: &str| name.starts_with("wasi:") && name.contains("@0.3.");
+    let mut depth = 0_usize;
+    for payload in wasmparser::Parser::new(0).parse_all(wasm) {
+        let found = match payload {
+            Ok(Payload::ModuleSection { .. } | Payload::ComponentSection { .. }) => {
+                depth = depth.saturating_add(1);
+                false
+            }
+            Ok(Payload::End(_)) => {
+                depth = depth.saturating_sub(1);
+                false
+            }
+            Ok(Payload::ComponentImportSection(imports)) if depth == 0 => {
+                imports.into_iter().flatten().any(|import| is_0_3(import.name.name))
+            }
+            Ok(Payload::ComponentExportSection(exports)) if depth == 0 => {
+                exports.into_iter().flatten().any(|export| is_0_3(export.name.name))
+            }
+            Ok(_) => false,
+            // The compiler says what is wrong with it.
+            Err(_) => return false,
+        };
+        if found {
+            return true;
+        }
+    }
+    false
+}
+
+/// What compiled code must fit, for each of the two engines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keys {
+    /// The engine without concurrency.
+    pub sequential: u64,
+    /// The engine with it.
+    pub concurrent: u64,
+}
+
+impl Keys {
+    pub(super) fn of(sequential: &wasmtime::Engine, concurrent: &wasmtime::Engine) -> Self {
+        Self { sequential: key_of(sequential), concurrent: key_of(concurrent) }
+    }
+}
+
 /// Everything in an engine that compiled code depends on, as a number.
-pub(super) fn key_of(engine: &wasmtime::Engine) -> u64 {
+fn key_of(engine: &wasmtime::Engine) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
     hasher.finish()

@@ -185,14 +185,16 @@ fn nanos(duration: Duration) -> u64 {
 ///
 /// # Errors
 /// The thread could not be started.
-pub(super) fn start_ticker(engine: &Engine) -> std::io::Result<()> {
-    let engine: EngineWeak = engine.weak();
+pub(super) fn start_ticker(engines: [&Engine; 2]) -> std::io::Result<()> {
+    let engines: [EngineWeak; 2] = engines.map(Engine::weak);
     std::thread::Builder::new().name("epoch".into()).spawn(move || {
         loop {
             std::thread::sleep(TICK);
-            match engine.upgrade() {
-                Some(engine) => engine.increment_epoch(),
-                None => return,
+            for engine in &engines {
+                match engine.upgrade() {
+                    Some(engine) => engine.increment_epoch(),
+                    None => return,
+                }
             }
         }
     })?;

@@ -6,7 +6,7 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `settings` | the one `Config` |
+//! | `settings` | the one place of wasmtime's `Config`, and the two engines |
 //! | `artifact` | compiled components on disk |
 //! | `compiler` | compiling, in a process of its own |
 //! | `state` | what belongs to one instance |
@@ -69,6 +69,7 @@ use lane::SlowLane;
 use quota::{LineQuota, MemoryQuota};
 use room::RoomGuest;
 use sequential::Sequential;
+use settings::Engines;
 use state::{Context, State};
 use std::path::Path;
 use std::sync::Arc;
@@ -105,8 +106,10 @@ pub enum LoadError {
 
 /// Everything that is made once for the house.
 pub struct Engine {
-    wasmtime: wasmtime::Engine,
-    linker: Linker<State>,
+    /// For components without concurrency.
+    sequential: Linker<State>,
+    /// For those with.
+    concurrent: Linker<State>,
     artifacts: Artifacts,
     compiler: Compiler,
     compilations: AtomicU64,
@@ -133,15 +136,18 @@ impl Engine {
         data: &Path,
         told: HostSettings,
     ) -> anyhow::Result<Arc<Self>> {
-        let (wasmtime, decisions) = settings::engine(settings).map_err(anyhow::Error::from)?;
-        let artifacts = Artifacts::open(data, &wasmtime)?;
-        let linker = link(&wasmtime).map_err(anyhow::Error::from)?;
-        meter::start_ticker(&wasmtime)?;
+        let (engines, decisions) = settings::engines(settings).map_err(anyhow::Error::from)?;
+        let Engines { sequential, concurrent } = engines;
+        let artifacts = Artifacts::open(data, [sequential.clone(), concurrent.clone()])?;
+        meter::start_ticker([&sequential, &concurrent])?;
+        let sequential = link(&sequential).map_err(anyhow::Error::from)?;
+        let mut concurrent = link(&concurrent).map_err(anyhow::Error::from)?;
+        link_concurrent(&mut concurrent).map_err(anyhow::Error::from)?;
         let slow = SlowLane::start(settings.slow_threads.unwrap_or(fast_threads))?;
         let most = settings.max_instances as usize;
         Ok(Arc::new(Self {
-            wasmtime,
-            linker,
+            sequential,
+            concurrent,
             artifacts,
             compiler: Compiler {
                 timeout: settings.compile_timeout,
@@ -171,7 +177,7 @@ impl Engine {
 
     /// The compiled component, if it is there.
     pub fn ready(&self, digest: &str) -> Option<Component> {
-        self.artifacts.load(&self.wasmtime, digest)
+        self.artifacts.load(digest)
     }
 
     /// Compiles the component in this file, in a process of its own; slow.
@@ -180,9 +186,9 @@ impl Engine {
     /// As [`Artifacts::keep`].
     pub fn compile(&self, digest: &str, wasm: &Path) -> Result<Component, LoadError> {
         self.compilations.fetch_add(1, Relaxed);
-        let key = self.artifacts.engine_key();
-        let compile = |code: &Path| self.compiler.compile(wasm, code, key);
-        Ok(self.artifacts.keep(&self.wasmtime, digest, compile)?)
+        let keys = self.artifacts.keys();
+        let compile = |code: &Path| self.compiler.compile(wasm, code, keys);
+        Ok(self.artifacts.keep(digest, compile)?)
     }
 
     /// How many components were compiled since the start.
@@ -211,7 +217,12 @@ impl Engine {
         store: Arc<dyn Store>,
     ) -> Result<Arc<Version>, LoadError> {
         let refuse = |error: wasmtime::Error| LoadError::Link(format!("{error:#}"));
-        let pre = self.linker.instantiate_pre(component).map_err(refuse)?;
+        let linker = if wasmtime::Engine::same(component.engine(), self.sequential.engine()) {
+            &self.sequential
+        } else {
+            &self.concurrent
+        };
+        let pre = linker.instantiate_pre(component).map_err(refuse)?;
         let room = RoomGuest::of(pre.clone());
         if plugin.rooms.is_some() && room.is_none() {
             return Err(LoadError::NoRooms);
@@ -253,7 +264,7 @@ impl Engine {
             digest.to_owned(),
             size,
             context,
-            self.wasmtime.clone(),
+            component.engine().clone(),
             kind,
             room,
             verifying,
@@ -272,8 +283,6 @@ fn link(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
     // and files whether they use them or not.
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
-    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     kv::add_to_linker(&mut linker, State::kv)?;
     config_store::add_to_linker(&mut linker, State::settings)?;
     secrets::add_to_linker(&mut linker, State::secrets)?;
@@ -282,4 +291,10 @@ fn link(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
     identity::add_to_linker(&mut linker, State::callers)?;
     budget::add_to_linker(&mut linker, State::callers)?;
     Ok(linker)
+}
+
+/// What only an engine with concurrency can link: WASI 0.3.
+fn link_concurrent(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p3::add_to_linker(linker)?;
+    wasmtime_wasi_http::p3::add_to_linker(linker)
 }

@@ -4,6 +4,10 @@
 //! under one `Config` is refused under another, and a second constructor would silently turn each start
 //! into a recompilation. The other danger that shaped it: a setting that helps on one kernel and hurts
 //! on the next, hence probing, and [`Decisions`] that say what was found.
+//!
+//! There are two engines, which differ in one setting. Support for the component model's concurrency (WASI
+//! 0.3) keeps books of tasks at every call and every instantiation, also for components that don't use it; so
+//! those run in an engine without it, and each component is compiled for the one that it needs.
 
 use crate::config;
 use std::fmt;
@@ -61,12 +65,29 @@ impl fmt::Display for Decisions {
     }
 }
 
-/// Makes the engine that compiles and runs everything.
+/// The two engines.
+pub(super) struct Engines {
+    /// For components that use nothing of the component model's concurrency.
+    pub sequential: Engine,
+    /// For the others.
+    pub concurrent: Engine,
+}
+
+impl Engines {
+    fn new(config: impl Fn(bool) -> Config) -> Result<Self> {
+        Ok(Self {
+            sequential: Engine::new(&config(false))?,
+            concurrent: Engine::new(&config(true))?,
+        })
+    }
+}
+
+/// Makes the engines that run everything.
 ///
 /// # Errors
 /// The processor or the system is not supported, or pooling was demanded and the address space is not
 /// to be had.
-pub(super) fn engine(settings: &config::Engine) -> Result<(Engine, Decisions)> {
+pub(super) fn engines(settings: &config::Engine) -> Result<(Engines, Decisions)> {
     // Running instances and as many that wait for their next request.
     let slots = settings.max_instances.saturating_mul(2);
     let scan = PoolingAllocationConfig::is_pagemap_scan_available();
@@ -77,15 +98,17 @@ pub(super) fn engine(settings: &config::Engine) -> Result<(Engine, Decisions)> {
     };
 
     let build = |pooling: bool| {
-        let mut config = base();
-        if pooling {
-            config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(slots, scan)));
-        }
-        Engine::new(&config)
+        Engines::new(|concurrency| {
+            let mut config = base(concurrency);
+            if pooling {
+                config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(slots, scan)));
+            }
+            config
+        })
     };
     match build(pooling) {
-        Ok(engine) => Ok((
-            engine,
+        Ok(engines) => Ok((
+            engines,
             Decisions { pooling, pooling_reason: reason, pagemap_scan: pooling && scan, slots },
         )),
         // The reservation is only address space, but containers and `ulimit -v` may deny it.
@@ -102,19 +125,20 @@ pub(super) fn engine(settings: &config::Engine) -> Result<(Engine, Decisions)> {
     }
 }
 
-/// An engine that compiles and runs nothing: how memory is reserved changes no compiled code.
+/// Engines that compile and run nothing: how memory is reserved changes no compiled code.
 ///
 /// # Errors
 /// The processor is not supported.
-pub(super) fn compiler() -> Result<Engine> {
-    Engine::new(&base())
+pub(super) fn compilers() -> Result<Engines> {
+    Engines::new(base)
 }
 
-fn base() -> Config {
+fn base(concurrency: bool) -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
-        .wasm_component_model_async(true)
+        .concurrency_support(concurrency)
+        .wasm_component_model_async(concurrency)
         // Verifying RSA and ECDSA signatures inside a guest is five times faster with it.
         .wasm_wide_arithmetic(true)
         .epoch_interruption(true)
