@@ -25,6 +25,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Bytes of what the compiler says that are read.
 const MOST_TEXT: u64 = 16 << 10;
 
+/// Settings of the allocator: nothing is made writable before it is needed, since the limit of memory counts what
+/// may be written to and not what is.
+const ALLOCATE_BY_NEED: [(&str, &str); 2] =
+    [("MIMALLOC_ARENA_EAGER_COMMIT", "0"), ("MIMALLOC_EAGER_COMMIT", "0")];
+
 /// How the compiler says that the code is for the engine with concurrency.
 const CONCURRENT: u8 = 2;
 /// How it says that it was the component's fault.
@@ -89,6 +94,7 @@ impl Compiler {
             .arg(self.memory.to_string())
             .arg(std::process::id().to_string())
             .env_clear()
+            .envs(ALLOCATE_BY_NEED)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
