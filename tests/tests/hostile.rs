@@ -91,6 +91,18 @@ async fn a_full_queue_is_503_with_retry_after() {
 }
 
 #[tokio::test]
+async fn a_crowd_that_is_turned_away_does_not_fill_the_log() {
+    const CROWD: usize = 200;
+    let house = house("concurrency = 1, queue = 1, log = 3, wall = \"1s\"", "");
+    let url = format!("{}/never", house.url);
+    let answers = futures::future::join_all((0..CROWD).map(|_| reqwest::get(&url))).await;
+    let refused = answers.into_iter().filter(|a| a.as_ref().unwrap().status() == 503).count();
+    assert_eq!(refused, CROWD - 2);
+    house.wait_for_log("the rest of them is only counted (limits.log)");
+    assert!(house.log().matches("limits.queue").count() < CROWD / 2, "{}", house.log());
+}
+
+#[tokio::test]
 async fn a_body_over_the_limit_is_413_whether_declared_or_not() {
     let house = House::start(&plugin(
         "echo",

@@ -500,21 +500,8 @@ impl Version {
     /// Tells the operator.
     pub(crate) fn report(&self, failure: &Failure, id: Option<&http::HeaderValue>) {
         self.counters.failures.fetch_add(1, Relaxed);
-        match self.context.reports.take(Instant::now()) {
-            LineVerdict::Write { dropped: 0 } => {}
-            LineVerdict::Write { dropped } => tracing::warn!(
-                plugin = %self.plugin.name,
-                "{dropped} failures before this one were not logged (limits.log)"
-            ),
-            LineVerdict::FirstDropped => {
-                tracing::warn!(
-                    plugin = %self.plugin.name,
-                    "more than {} failures in a second: the rest of them is only counted (limits.log)",
-                    self.context.reports.most()
-                );
-                return;
-            }
-            LineVerdict::Drop => return,
+        if !self.may_say() {
+            return;
         }
         tracing::error!(
             plugin = %self.plugin.name,
@@ -523,6 +510,36 @@ impl Version {
             request = id.and_then(|id| id.to_str().ok()).unwrap_or("-"),
             "{failure}"
         );
+    }
+
+    /// Tells the operator that a request was turned away, which is no failure of the plugin.
+    pub(crate) fn turned_away(&self, reason: &Failure) {
+        if self.may_say() {
+            tracing::warn!(plugin = %self.plugin.name, "{reason}");
+        }
+    }
+
+    /// Whether there may be a line in the log, now: who can make a plugin fail must not be able to fill a disk.
+    fn may_say(&self) -> bool {
+        match self.context.reports.take(Instant::now()) {
+            LineVerdict::Write { dropped: 0 } => true,
+            LineVerdict::Write { dropped } => {
+                tracing::warn!(
+                    plugin = %self.plugin.name,
+                    "{dropped} failures before this one were not logged (limits.log)"
+                );
+                true
+            }
+            LineVerdict::FirstDropped => {
+                tracing::warn!(
+                    plugin = %self.plugin.name,
+                    "more than {} failures in a second: the rest of them is only counted (limits.log)",
+                    self.context.reports.most()
+                );
+                false
+            }
+            LineVerdict::Drop => false,
+        }
     }
 
     pub(super) fn new_store(&self, meter: &Arc<Meter>) -> Store<State> {

@@ -90,18 +90,21 @@ impl Limits {
 }
 
 impl Gate {
-    /// Decides about a request to a plugin. Fields by which it could pass for another are taken off it in
-    /// any case.
+    /// Decides about a request to a plugin that asks for nothing: no caller, no rate, no budget. None: ask with
+    /// [`pass`](Self::pass). Fields by which the request could pass for another are taken off it in any case.
+    pub(super) fn pass_at_once(&self, plugin: &Plugin, request: &mut Parts) -> Option<Passed> {
+        strip_forged(&mut request.headers);
+        let open = plugin.auth.is_none() && plugin.rate.is_none() && plugin.budget.is_none();
+        open.then(|| Passed { caller: None, limits: Limits::default() })
+    }
+
+    /// Decides about a request that [`pass_at_once`](Self::pass_at_once) left open.
     pub(super) async fn pass(
         &self,
         plugin: &Plugin,
         request: &mut Parts,
         peer: SocketAddr,
     ) -> Result<Passed, Response<Body>> {
-        strip_forged(&mut request.headers);
-        if plugin.auth.is_none() && plugin.rate.is_none() && plugin.budget.is_none() {
-            return Ok(Passed { caller: None, limits: Limits::default() });
-        }
         let address = client_address(peer.ip(), &request.headers, &self.trusted_proxies);
         let verified = match (plugin.auth, &self.authenticator) {
             (None, _) => Ok(None),

@@ -39,8 +39,10 @@ fn fresh() -> HeaderValue {
         state.set(x);
         x.wrapping_mul(0x2545_F491_4F6C_DD1D)
     });
-    HeaderValue::from_str(&format!("{number:016x}"))
-        .unwrap_or_else(|_| HeaderValue::from_static("0"))
+    let mut digits = [0; 16];
+    // Sixteen digits for eight bytes: it can't fail.
+    _ = hex::encode_to_slice(number.to_be_bytes(), &mut digits);
+    HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
 #[cfg(test)]

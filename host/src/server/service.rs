@@ -17,6 +17,7 @@ use crate::rooms::{Rooms, door};
 use crate::routing::Found;
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use http::request::Parts;
 use http::{HeaderValue, Request, Response, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -51,24 +52,88 @@ pub(super) fn connection(
     Request<Incoming>,
     Response = Response<Logged>,
     Error = Infallible,
-    Future = BoxFuture<'static, Result<Response<Logged>, Infallible>>,
+    Future = Answering,
 > {
-    hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        let house = house.clone();
-        request.extensions_mut().insert(held.clone());
-        Box::pin(async move { Ok(house.serve(request, peer).await) }) as BoxFuture<'static, _>
-    })
+    hyper::service::service_fn(move |request| house.serve(request, peer, &held))
+}
+
+/// An answer on its way. What the house knows by itself, a kept response above all, is there at once, and costs no
+/// task and no future that is as large as everything that a request may meet.
+pub(super) enum Answering {
+    /// It is there.
+    Ready(Option<Box<Response<Logged>>>),
+    /// Somebody is asked.
+    Running(BoxFuture<'static, Response<Logged>>),
+}
+
+impl Future for Answering {
+    type Output = Result<Response<Logged>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Ready(response) => match response.take() {
+                Some(response) => Poll::Ready(Ok(*response)),
+                None => Poll::Pending,
+            },
+            Self::Running(future) => future.as_mut().poll(cx).map(Ok),
+        }
+    }
+}
+
+/// What the end of a request needs from its beginning.
+struct Opening {
+    began: Instant,
+    id: HeaderValue,
+    entry: Option<Entry>,
+    is_head: bool,
+}
+
+/// A request that somebody must be asked about.
+struct Asking {
+    slot: Arc<Slot>,
+    room: Option<usize>,
+    host: String,
+    /// None: the gate must look first.
+    passed: Option<Passed>,
+    /// What the cache said, when it was asked.
+    decision: Option<Decision>,
+    parts: Parts,
+    body: Incoming,
+}
+
+/// How far a request comes without waiting.
+enum AtOnce {
+    /// Which plugin it was, and what the house says.
+    Answered(Option<Arc<Slot>>, Response<Body>),
+    /// No answer yet.
+    Asking(Box<Asking>),
 }
 
 impl House {
-    async fn serve(
-        self: Arc<Self>,
-        mut request: Request<Incoming>,
+    fn serve(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
         peer: SocketAddr,
-    ) -> Response<Logged> {
-        let began = Instant::now();
+        held: &Held,
+    ) -> Answering {
+        let opening = self.open(&request, peer);
+        match self.at_once(request, &opening.id, held) {
+            AtOnce::Answered(slot, response) => {
+                Answering::Ready(Some(Box::new(self.close(opening, slot, response))))
+            }
+            AtOnce::Asking(asking) => {
+                let house = self.clone();
+                Answering::Running(Box::pin(async move {
+                    let slot = asking.slot.clone();
+                    let response = house.answer(*asking, peer).await;
+                    house.close(opening, Some(slot), response)
+                }))
+            }
+        }
+    }
+
+    fn open(&self, request: &Request<Incoming>, peer: SocketAddr) -> Opening {
         let id = request_id::of(request.headers());
-        request.headers_mut().insert(X_REQUEST_ID, id.clone());
         let entry = self.log.is_some().then(|| Entry {
             at: SystemTime::now(),
             peer,
@@ -83,7 +148,16 @@ impl House {
             cut: false,
         });
         let is_head = request.method() == http::Method::HEAD;
-        let (slot, mut response) = self.answer(request, peer).await;
+        Opening { began: Instant::now(), id, entry, is_head }
+    }
+
+    fn close(
+        self: &Arc<Self>,
+        opening: Opening,
+        slot: Option<Arc<Slot>>,
+        mut response: Response<Body>,
+    ) -> Response<Logged> {
+        let Opening { began, id, entry, is_head } = opening;
         response.headers_mut().insert(X_REQUEST_ID, id);
         let declared = declared_length(response.headers());
         let bodyless = matches!(response.status().as_u16(), 100..=199 | 204 | 304);
@@ -100,14 +174,10 @@ impl House {
         })
     }
 
-    /// Which version of which plugin it was, and what it (or the house) says.
-    async fn answer(
-        &self,
-        request: Request<Incoming>,
-        peer: SocketAddr,
-    ) -> (Option<Arc<Slot>>, Response<Body>) {
+    /// As far as it goes without waiting for anybody.
+    fn at_once(&self, request: Request<Incoming>, id: &HeaderValue, held: &Held) -> AtOnce {
         let Some(host) = host(&request) else {
-            return (None, failure::response(&Refusal::Host));
+            return AtOnce::Answered(None, failure::response(&Refusal::Host));
         };
         // Taken once: whatever is deployed meanwhile, this request is of one deployment.
         let active = self.plugins.active();
@@ -115,40 +185,63 @@ impl House {
             match active.find(request.method(), Some(host), request.uri().path()) {
                 Found::Route(target) => target.clone(),
                 Found::MethodNotAllowed { allow } => {
-                    return (None, failure::response(&Refusal::Method(allow)));
+                    return AtOnce::Answered(None, failure::response(&Refusal::Method(allow)));
                 }
-                Found::None => return (None, failure::response(&Refusal::NoRoute)),
+                Found::None => {
+                    return AtOnce::Answered(None, failure::response(&Refusal::NoRoute));
+                }
             };
         drop(active);
         let limit = slot.plugin.limits.body;
         if declared_length(request.headers()).is_some_and(|length| length > limit) {
-            return (Some(slot), failure::response(&Refusal::BodyTooLarge(limit)));
+            let refusal = failure::response(&Refusal::BodyTooLarge(limit));
+            return AtOnce::Answered(Some(slot), refusal);
         }
         let host = room.map(|_| host.to_owned()).unwrap_or_default();
         let (mut parts, body) = request.into_parts();
         if room.is_some() {
             door::lift_token(&mut parts);
+            parts.extensions.insert(held.clone());
         }
-        let passed = match self.gate.pass(&slot.plugin, &mut parts, peer).await {
-            Ok(passed) => passed,
-            Err(refused) => return (Some(slot), refused),
+        let passed = self.gate.pass_at_once(&slot.plugin, &mut parts);
+        let decision = match (&passed, room, &slot.cache) {
+            (Some(_), None, Some(cache)) => match cache.start(&mut parts) {
+                Decision::Answer(response) => return AtOnce::Answered(Some(slot), response),
+                decision => Some(decision),
+            },
+            _ => None,
+        };
+        parts.headers.insert(X_REQUEST_ID, id.clone());
+        AtOnce::Asking(Box::new(Asking { slot, room, host, passed, decision, parts, body }))
+    }
+
+    /// What whoever must be asked says.
+    async fn answer(&self, asking: Asking, peer: SocketAddr) -> Response<Body> {
+        let Asking { slot, room, host, passed, decision, mut parts, body } = asking;
+        let passed = match passed {
+            Some(passed) => passed,
+            None => match self.gate.pass(&slot.plugin, &mut parts, peer).await {
+                Ok(passed) => passed,
+                Err(refused) => return refused,
+            },
         };
         if let Some(caller) = &passed.caller {
             parts.extensions.insert(caller.clone());
         }
         let mut response = match (room, &slot.plugin.rooms) {
             (Some(at), Some(limits)) => self.room(&slot, limits, at, &host, parts, body).await,
-            _ => self.through_cache(&slot, &passed, parts, body).await,
+            _ => self.through_cache(&slot, &passed, decision, parts, body).await,
         };
         passed.stamp(&mut response);
-        (Some(slot), response)
+        response
     }
 
     async fn through_cache(
         &self,
         slot: &Slot,
         passed: &Passed,
-        mut parts: http::request::Parts,
+        mut decision: Option<Decision>,
+        mut parts: Parts,
         body: Incoming,
     ) -> Response<Body> {
         let Some(cache) = &slot.cache else { return self.ask(slot, parts, body).await };
@@ -157,7 +250,7 @@ impl House {
             return self.ask(slot, parts, body).await;
         }
         loop {
-            match cache.start(&mut parts) {
+            match decision.take().unwrap_or_else(|| cache.start(&mut parts)) {
                 Decision::Answer(response) => return response,
                 Decision::Bypass => return self.ask(slot, parts, body).await,
                 Decision::Wait(other) => other.await,
@@ -170,12 +263,7 @@ impl House {
     }
 
     /// Asks the plugin.
-    async fn ask(
-        &self,
-        slot: &Slot,
-        mut parts: http::request::Parts,
-        body: Incoming,
-    ) -> Response<Body> {
+    async fn ask(&self, slot: &Slot, mut parts: Parts, body: Incoming) -> Response<Body> {
         // What was meant for us alone; the guest does not see which fields that were.
         headers::strip_named(&mut parts.headers);
         let Some(version) = slot.active() else {
@@ -204,7 +292,7 @@ impl House {
             Ok(response) => response,
             Err(reason) => {
                 if matches!(reason, crate::engine::Failure::QueueFull { .. }) {
-                    tracing::warn!(plugin = %slot.plugin.name, "{reason}");
+                    version.turned_away(&reason);
                 }
                 failure::response(&Refusal::Plugin(&reason))
             }
