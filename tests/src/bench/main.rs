@@ -13,6 +13,7 @@ mod process;
 mod report;
 mod streams;
 mod subjects;
+mod switch;
 
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;

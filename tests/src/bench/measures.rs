@@ -107,13 +107,14 @@ pub fn all(effort: Effort, tools: &Tools, only: &str) -> Result<Results> {
     let folder = tempfile::tempdir()?;
     let bench = Bench { effort, tools, folder: &folder };
     type Measure = fn(&Bench<'_>, &mut Results) -> Result<()>;
-    let measures: [(&str, Measure); 7] = [
+    let measures: [(&str, Measure); 8] = [
         ("hello", hello),
         ("asset", asset),
         ("kv", kv),
         ("start", start),
         ("memory", memory),
         ("events", super::streams::events),
+        ("switch", super::switch::switch),
         ("neighbour", neighbour),
     ];
     for (name, measure) in measures {
@@ -154,7 +155,8 @@ impl Bench<'_> {
         House::start(&file, &self.folder.path().join(name))
     }
 
-    fn load(&self, address: SocketAddr, host: &str, path: &str) -> Load {
+    /// A closed load.
+    pub fn load(&self, address: SocketAddr, host: &str, path: &str) -> Load {
         Load {
             address,
             host: host.to_owned(),

@@ -157,20 +157,21 @@ impl House {
 
     /// A GET of the admin API.
     pub fn api(&self, path: &str) -> Result<serde_json::Value> {
-        Ok(serde_json::from_str(&self.call("GET", path)?)?)
+        Ok(serde_json::from_str(&self.call("GET", path, "")?)?)
     }
 
-    /// A call of the admin API.
-    pub fn call(&self, method: &str, path: &str) -> Result<String> {
+    /// A call of the admin API, with a body of JSON or none.
+    pub fn call(&self, method: &str, path: &str, body: &str) -> Result<String> {
         use std::io::{Read, Write};
         let token = std::fs::read_to_string(self.data.join("admin-token"))?;
         let mut stream = std::net::TcpStream::connect(self.admin)?;
         write!(
             stream,
             "{method} /v1/{path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\n\
-             content-length: 0\r\nconnection: close\r\n\r\n",
+             content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
             self.admin,
-            token.trim()
+            token.trim(),
+            body.len()
         )?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
