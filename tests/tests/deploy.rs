@@ -159,6 +159,16 @@ fn a_version_that_is_not_well_never_serves() {
 }
 
 #[test]
+fn a_plugin_that_is_not_well_does_not_serve_from_the_first_start_either() {
+    let (_folder, component) = folder("sick", "", "");
+    let table = "routes = [\"/*\"]\nhealth = \"/health\"";
+    let house = House::start_at_once(&guesthouse_tests::plugin("guest", &component, table));
+    house.wait_for_log("answers 503 to its `health` path /health");
+    let answer = house.raw(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+}
+
+#[test]
 fn compiling_is_bounded_in_time_and_memory() {
     for (settings, knob) in [
         ("compile_timeout = \"100ms\"", "engine.compile_timeout"),

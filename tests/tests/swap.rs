@@ -228,7 +228,7 @@ fn code_instances_cache_and_descriptors_of_a_replaced_version_are_gone_when_it_h
 
 #[test]
 fn a_stream_goes_on_with_its_version_and_is_cut_when_the_drain_is_over() {
-    let (folder, component) = folder("one", "[server]\nswap_drain = \"500ms\"", "");
+    let (folder, component) = folder("one", "[server]\nswap_drain = \"3s\"", "");
     let house = House::start_again(folder, &[], &[]);
     let endless = std::thread::spawn({
         let address = house.address().to_owned();
@@ -248,6 +248,9 @@ fn a_stream_goes_on_with_its_version_and_is_cut_when_the_drain_is_over() {
     put(&component, &build("two"));
     house.deploy();
     assert_eq!(house.get("/"), "two", "new requests meet the new version at once");
+    let (_, told) = house.run(&["plugins"]);
+    assert!(told.contains("guest: version 1 was replaced"), "{told}");
+    assert!(told.contains("requests at work: 1."), "{told}");
     let answer = endless.join().unwrap();
     assert!(answer.contains(&full("one")) && !answer.contains(&full("two")), "{answer}");
     assert!(!answer.ends_with("\r\n0\r\n\r\n"), "a cut answer must not look whole");

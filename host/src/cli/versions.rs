@@ -90,6 +90,17 @@ pub(super) async fn plugins(arguments: PluginsArgs) -> anyhow::Result<ExitCode> 
             println!("\n{}: {message}", text(plugin, "/name"));
         }
     }
+    let deployments: Value =
+        client.send(client.request(Method::GET, "/v1/deployments")).await?.json().await?;
+    for old in items(&deployments, "draining") {
+        println!(
+            "\n{}: version {} was replaced {} s ago and finishes what it holds; requests at work: {}.",
+            text(old, "/plugin"),
+            text(old, "/version"),
+            text(old, "/for_seconds"),
+            text(old, "/running"),
+        );
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,7 +6,7 @@
 
 use super::check::{self, PluginError};
 use super::components::Components;
-use super::deploy::{Candidate, DeployError, DeployRequest, blocking};
+use super::deploy::{Candidate, DeployError, DeployRequest, blocking, is_well};
 use super::records::{Pointer, Record, Records, now};
 use super::{Active, Plugins, Slot};
 use crate::cache::ResponseCache;
@@ -202,7 +202,14 @@ impl Plugins {
                     candidate.record.size as f64 / 1e6
                 );
                 let began = Instant::now();
-                match plugins.load(&candidate, true).await {
+                let loaded = match plugins.load(&candidate, true).await {
+                    // What was compiled before was asked then.
+                    Ok(Some(version)) if version.plugin.health.is_some() => {
+                        is_well(&version).await.map(|()| Some(version)).map_err(Into::into)
+                    }
+                    loaded => loaded,
+                };
+                match loaded {
                     Ok(None) => {}
                     Ok(Some(version)) => {
                         tracing::info!(

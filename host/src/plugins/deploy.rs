@@ -410,19 +410,8 @@ impl Plugins {
             DeployError::Internal("a version was compiled and is not there".to_owned())
         })?;
         fault::reach("compiled");
-        let plugin = candidate.record.plugin.clone();
-        let path = candidate.plugin.health.clone();
-        let request = path.as_deref().and_then(health_request);
-        match version.check(request).await {
-            Err(failure) => Err(PluginError::Check { plugin, failure }.into()),
-            Ok(Some(status)) if status.is_server_error() => Err(PluginError::Unhealthy {
-                plugin,
-                path: path.unwrap_or_default(),
-                status: status.as_u16(),
-            }
-            .into()),
-            Ok(_) => Ok(version),
-        }
+        is_well(&version).await?;
+        Ok(version)
     }
 
     /// Loads a version whose component is kept. If it must be compiled first, that is done with `compile`, and
@@ -485,6 +474,22 @@ fn flatten<T>(
     joined: Result<Result<T, DeployError>, tokio::task::JoinError>,
 ) -> Result<T, DeployError> {
     joined.unwrap_or_else(|error| Err(DeployError::Internal(error.to_string())))
+}
+
+/// Whether the version can make an instance, and answers well to its `health` path if it has one.
+pub(super) async fn is_well(version: &Arc<Version>) -> Result<(), PluginError> {
+    let plugin = version.plugin.name.clone();
+    let path = version.plugin.health.clone();
+    let request = path.as_deref().and_then(health_request);
+    match version.check(request).await {
+        Err(failure) => Err(PluginError::Check { plugin, failure }),
+        Ok(Some(status)) if status.is_server_error() => Err(PluginError::Unhealthy {
+            plugin,
+            path: path.unwrap_or_default(),
+            status: status.as_u16(),
+        }),
+        Ok(_) => Ok(()),
+    }
 }
 
 /// A GET for the path, as a client of the house would send it.
