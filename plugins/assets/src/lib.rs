@@ -16,7 +16,6 @@
 
 mod answer;
 mod negotiate;
-mod short_hash;
 mod site;
 
 pub use answer::{Ask, Content, Reply, answer};

@@ -1,6 +1,7 @@
-//! The short hash by which releases are known to their clients.
+//! The short hash by which releases and sessions are known to their clients.
 //!
-//! Eight letters and digits with less than 31 bits in them: a name, not a proof.
+//! Eight letters and digits with less than 31 bits in them: a name, not a proof. It is what clients of the
+//! original compute too, so it can't be changed.
 
 use md5::{Digest, Md5};
 
