@@ -57,12 +57,14 @@ pub(crate) fn test(workspace: &Workspace, filter: &[String]) -> Result<()> {
         .stdout(Stdio::piped());
     tools.tell(&mut cargo);
     let native = step("running the tests", || run(&mut cargo, &mut tally))?;
-    // The cryptography of this plugin brings macros with other features than the house's. In the folder of the
-    // components it is built apart, and nothing else is compiled again because of it.
+    // What these plugins are made of brings macros with other features than the house's. In the folder of the
+    // components they are built apart, and nothing else is compiled again because of them.
     let mut cargo = workspace.cargo();
-    cargo.args(["test", "--release", "--package=auth", "--target-dir"]);
+    cargo.args(["test", "--release", "--package=auth", "--package=live", "--package=short-hash"]);
+    cargo.arg("--target-dir");
     cargo.arg(workspace.target.join("components")).arg("--").args(filter).stdout(Stdio::piped());
-    let apart = step("running the tests of the auth plugin", || run(&mut cargo, &mut tally))?;
+    let apart =
+        step("running the tests of the plugins auth and live", || run(&mut cargo, &mut tally))?;
     let mut cargo = workspace.cargo();
     cargo.args(["test", "--quiet", "--package=xtask", "--"]).args(filter).stdout(Stdio::piped());
     let own = step("running the tests of xtask", || run(&mut cargo, &mut tally))?;
