@@ -1,0 +1,305 @@
+//! The live plugin: one program, edited through every door by clients that know nothing of each other.
+
+use guesthouse_tests::clients::{node_command, text_of};
+use guesthouse_tests::deploy::put;
+use guesthouse_tests::websocket::WebSocket;
+use guesthouse_tests::{House, house_folder, plugin};
+use reqwest::{Client, Method, StatusCode};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::time::Duration;
+
+fn component(name: &str) -> PathBuf {
+    house_folder().join(format!("plugins/{name}.wasm"))
+}
+
+/// The plugins as the reference configuration has them.
+fn config(live: &Path, rest: &str) -> String {
+    let grants =
+        "rooms = { routes = [\"/live/{room}\", \"/live/{room}/*\", \"/api-v1/{room}/*\"] }\n";
+    plugin("live", live, &format!("{grants}{rest}"))
+}
+
+fn house() -> House {
+    House::start(&config(&component("live"), ""))
+}
+
+/// A client of plain requests.
+struct Rest<'a> {
+    house: &'a House,
+    client: Client,
+    token: Option<String>,
+}
+
+impl<'a> Rest<'a> {
+    fn of(house: &'a House) -> Self {
+        Self { house, client: Client::builder().no_proxy().build().unwrap(), token: None }
+    }
+
+    fn as_(house: &'a House, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..Self::of(house) }
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<Value>) -> reqwest::Response {
+        let mut request = self.client.request(method, format!("{}{path}", self.house.url));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        request.send().await.unwrap()
+    }
+
+    async fn text(&self, path: &str) -> String {
+        let response = self.send(Method::GET, path, None).await;
+        assert_eq!(response.status(), 200, "{path}");
+        response.text().await.unwrap()
+    }
+
+    async fn json(&self, path: &str) -> Value {
+        serde_json::from_str(&self.text(path).await).unwrap()
+    }
+
+    async fn put_code(&self, room: &str, code: &str, run: bool) -> reqwest::Response {
+        let body = json!({ "code": code, "run": run });
+        self.send(Method::PUT, &format!("/api-v1/{room}/code"), Some(body)).await
+    }
+}
+
+fn header<'a>(response: &'a reqwest::Response, name: &str) -> &'a str {
+    response.headers().get(name).map_or("", |value| value.to_str().unwrap())
+}
+
+#[tokio::test]
+async fn a_room_that_nobody_has_changed_is_the_template_and_is_not_kept() {
+    let house = house();
+    let rest = Rest::of(&house);
+    let session = rest.json("/live/new/session.json").await;
+    assert!(session["code"].as_str().unwrap().contains("Write your code here!"));
+    assert_eq!((&session["exists"], &session["codeSpace"]), (&json!(false), &json!("new")));
+    let rooms = house.api("/v1/rooms");
+    let kept = rooms["rooms"].as_array().unwrap().iter().find(|room| room["name"] == "new");
+    assert!(kept.is_none_or(|room| room["bytes"] == 0), "{rooms}");
+    for name in ["-a", "a%20b", ".x", &"x".repeat(65)] {
+        let response = rest.send(Method::GET, &format!("/live/{name}/code"), None).await;
+        assert_eq!(response.status(), 400, "{name}");
+    }
+    assert_eq!(rest.send(Method::GET, "/live/new/env", None).await.status(), 404);
+    assert_eq!(rest.send(Method::POST, "/live/new/code", None).await.status(), 405);
+}
+
+#[tokio::test]
+async fn what_users_wrote_runs_in_a_box() {
+    let house = house();
+    let rest = Rest::of(&house);
+    rest.put_code("a", "document.title = 'x';\n", false).await;
+    for path in ["/live/a/embed", "/live/a/iframe", "/live/a/", "/live/a/htm"] {
+        let response = rest.send(Method::GET, path, None).await;
+        let policy = header(&response, "content-security-policy").to_owned();
+        assert!(
+            policy.starts_with("sandbox ") && !policy.contains("allow-same-origin"),
+            "{path}: {policy}"
+        );
+        assert_eq!(header(&response, "x-content-type-options"), "nosniff");
+    }
+    let url = format!("{}/live/a/public/evil.html", house.url);
+    let put = rest.client.put(&url).body("<script>1</script>").send().await.unwrap();
+    assert_eq!(put.status(), 201);
+    let response = rest.send(Method::GET, "/live/a/public/evil.html", None).await;
+    assert!(header(&response, "content-security-policy").starts_with("sandbox "));
+}
+
+#[tokio::test]
+async fn public_files_are_kept_revalidated_and_deleted() {
+    let house = house();
+    let rest = Rest::of(&house);
+    let url = format!("{}/live/a/public/img/dot.png", house.url);
+    let bytes: Vec<u8> = (0..1_500_000_u32).map(|n| (n % 251) as u8).collect();
+    let put = rest.client.put(&url).body(bytes.clone()).send().await.unwrap();
+    assert_eq!(put.status(), 201);
+    let got = rest.client.get(&url).send().await.unwrap();
+    assert_eq!(header(&got, "content-type"), "image/png");
+    let tag = header(&got, "etag").to_owned();
+    assert_eq!(got.bytes().await.unwrap(), bytes);
+    let again = rest.client.get(&url).header("if-none-match", &tag).send().await.unwrap();
+    assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+    let shorter = rest.client.put(&url).body("short").send().await.unwrap();
+    assert_eq!(shorter.status(), 200);
+    assert_eq!(rest.text("/live/a/public/img/dot.png").await, "short");
+    assert_eq!(rest.json("/live/a/public").await["files"][0]["path"], "img/dot.png");
+    let large = rest.client.put(&url).body(vec![0; (4 << 20) + 1]).send().await.unwrap();
+    assert_eq!(large.status(), 413);
+    assert_eq!(rest.client.delete(&url).send().await.unwrap().status(), 200);
+    assert_eq!(rest.client.delete(&url).send().await.unwrap().status(), 404);
+    assert_eq!(rest.client.get(&url).send().await.unwrap().status(), 404);
+    let up = format!("{}/live/a/public/a%2F..%2Fb", house.url);
+    assert_eq!(rest.client.put(&up).body("x").send().await.unwrap().status(), 400);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_the_original_protocol_edit_together_and_lose_nothing() {
+    let house = house();
+    let Some(mut command) = node_command("live-json.mjs") else { return };
+    let output = guesthouse_tests::clients::finish(command.env("HOUSE", &house.url));
+    println!("{}", text_of(&output));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_yjs_edit_together_and_see_each_other() {
+    let house = house();
+    let Some(mut command) = node_command("live-yjs.mjs") else { return };
+    let output = guesthouse_tests::clients::finish(command.env("HOUSE", &house.url));
+    println!("{}", text_of(&output));
+}
+
+/// A script that does what it is told.
+struct Script {
+    child: Child,
+    to: ChildStdin,
+    from: BufReader<ChildStdout>,
+}
+
+impl Script {
+    fn start(name: &str, variables: &[(&str, &str)]) -> Option<Self> {
+        let mut command = node_command(name)?;
+        command.envs(variables.iter().copied());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Some(Self { child, to, from: BufReader::new(from) })
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.from.read_line(&mut line).unwrap();
+        assert!(!line.is_empty(), "the script failed: what it said is above");
+        line.trim().to_owned()
+    }
+
+    fn ask(&mut self, command: &str) -> String {
+        writeln!(self.to, "{command}").unwrap();
+        self.line()
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// The same component with another digest: behind it stands a section that nobody reads.
+fn another(wasm: &[u8]) -> Vec<u8> {
+    [wasm, &[0, 5, 4][..], b"more"].concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn documents_are_equal_after_swaps_cuts_and_crashes_and_no_swap_closes_a_socket() {
+    let swaps: u64 = std::env::var("GUESTHOUSE_SWAPS").map_or(20, |text| text.parse().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let wasm = std::fs::read(component("live")).unwrap();
+    let builds = [folder.path().join("a.wasm"), folder.path().join("b.wasm")];
+    put(&builds[0], &wasm);
+    put(&builds[1], &another(&wasm));
+    let mut house = House::start(&config(&builds[0], ""));
+    let Some(mut script) = Script::start("live-chaos.mjs", &[("HOUSE", &house.url)]) else {
+        return;
+    };
+    assert_eq!(script.line(), "ready");
+    script.ask("swaps");
+    for swap in 1..=swaps {
+        house.configure(&config(&builds[usize::try_from(swap % 2).unwrap()], ""));
+        let (code, text) = house.run(&["deploy", "--yes", "--allow-new-grants"]);
+        assert_eq!(code, 0, "{text}");
+        // The new code has run before the next swap.
+        Rest::of(&house).text("/live/chaos/code").await;
+    }
+    assert_eq!(script.ask("closed"), "closed 0", "swaps close no socket");
+    script.ask("cuts");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    for _ in 0..2 {
+        house = house.crash_and_restart();
+        script.ask(&format!("url {}", house.url));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    println!("{swaps} swaps, 2 crashes: {}", script.ask("calm"));
+    // What one client has been told by the house, the house has kept: all clients leave, and it dies once more.
+    script.ask("leave");
+    let house = house.crash_and_restart();
+    script.ask(&format!("url {}", house.url));
+    println!("{}", script.ask("fresh"));
+}
+
+/// A house whose verifier believes `Bearer good NAME`.
+fn house_with_auth(rest: &str) -> House {
+    let verifier =
+        plugin("verifier", &guesthouse_tests::guest("verifier"), "instances = { reuse = 1000 }");
+    let live = format!("auth = \"optional\"\n{rest}");
+    House::start(&format!(
+        "[auth]\nplugin = \"verifier\"\n{verifier}{}",
+        config(&component("live"), &live)
+    ))
+}
+
+#[tokio::test]
+async fn who_creates_a_room_owns_it_and_says_who_may_write() {
+    let house = house_with_auth("");
+    let (ann, bob, nobody) =
+        (Rest::as_(&house, "good ann"), Rest::as_(&house, "good bob"), Rest::of(&house));
+    assert_eq!(ann.put_code("hers", "let a = 1;\n", false).await.status(), 200);
+    for other in [&bob, &nobody] {
+        let refused = other.put_code("hers", "let b = 2;\n", false).await;
+        assert_eq!(refused.status(), 403);
+        let file = other.client.put(format!("{}/live/hers/public/x", house.url)).body("x");
+        assert_eq!(file.send().await.unwrap().status(), 403);
+        let version = other.send(Method::POST, "/live/hers/versions", Some(json!({}))).await;
+        assert_eq!(version.status(), 403);
+        let access =
+            other.send(Method::PUT, "/live/hers/access", Some(json!({ "access": "link" }))).await;
+        assert_eq!(access.status(), 403);
+        // Reading is for everyone.
+        assert_eq!(other.text("/live/hers/code").await, "let a = 1;\n");
+        assert_eq!(other.json("/live/hers/access").await["mayWrite"], false);
+        assert_eq!(other.json("/live/hers/access").await["owner"], Value::Null);
+    }
+    // An agent may do what its caller may.
+    let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+        "params": { "name": "update_code", "arguments": { "code": "let c = 3;" } } });
+    let by_bob: Value =
+        bob.send(Method::POST, "/live/hers/mcp", Some(call.clone())).await.json().await.unwrap();
+    assert_eq!(by_bob["result"]["isError"], true, "{by_bob}");
+    // Each change is looked at, also on a connection that was open before.
+    let mut socket = WebSocket::open(&house, "/live/hers/websocket?token=good%20bob").await;
+    let handshake: Value = serde_json::from_str(&socket.text().await).unwrap();
+    assert_eq!(handshake["mayWrite"], false);
+    let hash = handshake["hash"].as_str().unwrap().to_owned();
+    let patch = json!({ "oldHash": hash, "hashCode": "x", "delta": {} }).to_string();
+    assert!(socket.ask(&patch).await.contains("not change it"));
+    let listed =
+        ann.send(Method::PUT, "/live/hers/access", Some(json!({ "writers": ["bob"] }))).await;
+    assert_eq!(listed.status(), 200);
+    assert!(socket.text().await.contains("\"mayWrite\":true"));
+    assert!(socket.ask(&patch).await.contains("something else than"));
+    let by_bob: Value =
+        bob.send(Method::POST, "/live/hers/mcp", Some(call)).await.json().await.unwrap();
+    assert_eq!(by_bob["result"]["isError"], false, "{by_bob}");
+    assert_eq!(bob.put_code("hers", "let b = 2;\n", false).await.status(), 200);
+    assert_eq!(nobody.put_code("hers", "let n = 0;\n", false).await.status(), 403);
+    ann.send(Method::PUT, "/live/hers/access", Some(json!({ "access": "link" }))).await;
+    assert_eq!(nobody.put_code("hers", "let n = 0;\n", false).await.status(), 200);
+    // A room that nobody known has made is everyone's.
+    assert_eq!(nobody.put_code("free", "let n = 0;\n", false).await.status(), 200);
+    assert_eq!(bob.put_code("free", "let b = 0;\n", false).await.status(), 200);
+}
+
+#[tokio::test]
+async fn an_operator_may_keep_the_unknown_from_writing() {
+    let house = house_with_auth("config = { anonymous = \"read\" }");
+    let (ann, nobody) = (Rest::as_(&house, "good ann"), Rest::of(&house));
+    assert_eq!(nobody.put_code("a", "let n = 0;\n", false).await.status(), 403);
+    assert_eq!(ann.put_code("a", "let n = 0;\n", false).await.status(), 200);
+    assert_eq!(nobody.text("/live/a/code").await, "let n = 0;\n");
+}
