@@ -32,23 +32,35 @@ pub struct Assets;
 guesthouse_sdk::export!(Assets);
 
 thread_local! {
+    /// The namespace of the site. Which one it is does not change in the life of an instance.
+    static BUCKET: RefCell<Option<Bucket>> = const { RefCell::new(None) };
     /// The index of the release, and the version of `current` that it belongs to.
     static SITE: RefCell<Option<(u64, Site)>> = const { RefCell::new(None) };
 }
 
 impl Handler for Assets {
     fn handle(request: Request) -> Response {
-        serve(&request).unwrap_or_else(|why| {
+        let answer = BUCKET.with_borrow_mut(|kept| {
+            let bucket = match kept.take() {
+                Some(bucket) => bucket,
+                None => open()?,
+            };
+            serve(&request, kept.insert(bucket))
+        });
+        answer.unwrap_or_else(|why| {
             eprintln!("{why}");
             Response::text(500, "The site can't be read at the moment.\n")
         })
     }
 }
 
-fn serve(request: &Request) -> Result<Response, String> {
+fn open() -> Result<Bucket, String> {
     let namespace = config::get("namespace").unwrap_or_else(|| "assets".to_owned());
-    let bucket = kv::open(&namespace)
-        .map_err(|error| format!("the namespace `{namespace}` can't be opened: {error:?}"))?;
+    kv::open(&namespace)
+        .map_err(|error| format!("the namespace `{namespace}` can't be opened: {error:?}"))
+}
+
+fn serve(request: &Request, bucket: &Bucket) -> Result<Response, String> {
     let read = |key: &str| {
         bucket.get(key).map_err(|error| format!("the key `{key}` can't be read: {error:?}"))
     };
@@ -89,7 +101,7 @@ fn serve(request: &Request) -> Result<Response, String> {
             now_ms: now_ms(),
         };
         let reply = answer(site, &ask);
-        send(&bucket, reply)
+        send(bucket, reply)
     })
 }
 

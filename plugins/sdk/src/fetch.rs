@@ -162,7 +162,7 @@ impl Request {
                 None => future.subscribe().block(),
             }
         };
-        let headers = stream::texts(&answer.headers());
+        let headers = stream::texts(answer.headers().entries());
         let status = answer.status();
         let body = answer.consume().ok().and_then(IncomingBody::new);
         let body = body.ok_or(Error::Invalid("the answer was taken before"))?;

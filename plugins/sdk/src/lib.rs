@@ -44,6 +44,8 @@ use bindings::wasi::http0_2_12::types::{
     Fields, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam,
 };
 
+use std::cell::OnceCell;
+
 /// Answers requests.
 pub trait Handler {
     /// The answer to one request.
@@ -55,6 +57,8 @@ pub struct Request {
     inner: IncomingRequest,
     path: String,
     query: Option<String>,
+    /// All fields, fetched when the first is asked for: three calls of the host, as many as one field would be.
+    fields: OnceCell<Vec<(String, Vec<u8>)>>,
 }
 
 impl Request {
@@ -90,14 +94,14 @@ impl Request {
     /// The first field of this name, if it is text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<String> {
-        let value = self.inner.headers().get(name).into_iter().next()?;
-        String::from_utf8(value).ok()
+        let value = self.values(name).next()?;
+        String::from_utf8(value.to_vec()).ok()
     }
 
     /// All fields, in lower case and in their order. A value that is not text is left out.
     #[must_use]
     pub fn all_headers(&self) -> Vec<(String, String)> {
-        stream::texts(&self.inner.headers())
+        stream::texts(self.fields().to_vec())
     }
 
     /// The body; none when it was taken before.
@@ -109,8 +113,16 @@ impl Request {
     /// All fields of this name that are text, in their order.
     #[must_use]
     pub fn headers(&self, name: &str) -> Vec<String> {
-        let values = self.inner.headers().get(name).into_iter();
-        values.filter_map(|value| String::from_utf8(value).ok()).collect()
+        self.values(name).filter_map(|value| String::from_utf8(value.to_vec()).ok()).collect()
+    }
+
+    fn fields(&self) -> &[(String, Vec<u8>)] {
+        self.fields.get_or_init(|| self.inner.headers().entries())
+    }
+
+    fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let fields = self.fields().iter();
+        fields.filter(move |(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
     }
 }
 
@@ -163,13 +175,7 @@ impl Response {
 
     /// Sends it. A client that goes away meanwhile is no error.
     fn send(self, out: ResponseOutparam) {
-        let fields = Fields::new();
-        for (name, value) in &self.headers {
-            if fields.append(name, value.as_bytes()).is_err() {
-                eprintln!("the header field {name} is not valid and was left out");
-            }
-        }
-        let response = OutgoingResponse::new(fields);
+        let response = OutgoingResponse::new(fields(self.headers));
         if response.set_status_code(self.status).is_err() {
             eprintln!("{} is not a status code", self.status);
         }
@@ -188,6 +194,22 @@ impl Response {
             watch.end(end.is_ok());
         }
     }
+}
+
+/// These fields, in one call of the host if it takes them all.
+fn fields(headers: Vec<(String, String)>) -> Fields {
+    let headers: Vec<(String, Vec<u8>)> =
+        headers.into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
+    if let Ok(fields) = Fields::from_list(&headers) {
+        return fields;
+    }
+    let fields = Fields::new();
+    for (name, value) in &headers {
+        if fields.append(name, value).is_err() {
+            eprintln!("the header field {name} is not valid and was left out");
+        }
+    }
+    fields
 }
 
 /// The plugin's settings, from `config = { … }` in the operator's configuration.
@@ -224,7 +246,8 @@ impl<H: Handler> Guest for Exported<H> {
             Some((path, query)) => (path.to_owned(), Some(query.to_owned())),
             None => (target, None),
         };
-        H::handle(Request { inner: request, path, query }).send(out);
+        let fields = OnceCell::new();
+        H::handle(Request { inner: request, path, query, fields }).send(out);
     }
 }
 

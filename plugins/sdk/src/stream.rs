@@ -3,7 +3,7 @@
 //! A body that is handed on is moved within the host and never enters the plugin's memory, unless someone
 //! watches it.
 
-use crate::bindings::wasi::http0_2_12::types::{Fields, IncomingBody as Resource};
+use crate::bindings::wasi::http0_2_12::types::IncomingBody as Resource;
 use crate::bindings::wasi::io::streams::{InputStream, OutputStream, StreamError};
 
 /// Bytes that are moved at a time.
@@ -181,7 +181,7 @@ fn splice(to: &OutputStream, from: &InputStream) -> Result<(), StreamError> {
 }
 
 /// All fields that are texts.
-pub(crate) fn texts(fields: &Fields) -> Vec<(String, String)> {
+pub(crate) fn texts(fields: Vec<(String, Vec<u8>)>) -> Vec<(String, String)> {
     let text = |(name, value): (String, Vec<u8>)| Some((name, String::from_utf8(value).ok()?));
-    fields.entries().into_iter().filter_map(text).collect()
+    fields.into_iter().filter_map(text).collect()
 }
