@@ -27,8 +27,8 @@ pub(super) fn evaluate(request: &HeaderMap, stored: &HeaderMap, size: u64) -> Ou
         {
             return Outcome::NotModified;
         }
-    } else if let (Some(since), Some(modified)) =
-        (date(request.get(IF_MODIFIED_SINCE)), date(stored.get(LAST_MODIFIED)))
+    } else if let Some(since) = date(request.get(IF_MODIFIED_SINCE))
+        && let Some(modified) = date(stored.get(LAST_MODIFIED))
         && modified <= since
     {
         return Outcome::NotModified;

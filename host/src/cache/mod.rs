@@ -30,6 +30,8 @@ use store::{Key, Lookup, Shards, Stored};
 
 /// RFC 9211: what this cache did.
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+/// What the server sets on every answer.
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const HIT: HeaderValue = HeaderValue::from_static("guesthouse; hit");
 const MISS: HeaderValue = HeaderValue::from_static("guesthouse; fwd=uri-miss; stored");
 const STALE: HeaderValue = HeaderValue::from_static("guesthouse; fwd=stale");
@@ -185,6 +187,15 @@ impl Partition {
         }
         Decision::Forward(Recorder::new(cache.clone(), owned, flight, original, stale))
     }
+}
+
+/// The fields of a kept response, with a place for those that each answer sets anew: here, and the id of the
+/// request above. A copy of the fields is exactly as large as they are, and one field more would move them all.
+fn with_places(mut fields: HeaderMap) -> HeaderMap {
+    for name in [AGE, CACHE_STATUS, X_REQUEST_ID] {
+        fields.insert(name, HeaderValue::from_static("0"));
+    }
+    fields
 }
 
 impl Stored {

@@ -70,7 +70,7 @@ impl Recorder {
         let stored = Stored {
             status: response.status(),
             vary: vary(&headers, &self.request),
-            headers,
+            headers: super::with_places(headers),
             body: Bytes::new(),
             at: Instant::now(),
             initial_age: storable.age,
@@ -106,7 +106,7 @@ impl Recorder {
         let storable = policy::storable(stale.status, &fields, SystemTime::now());
         let fresh = Arc::new(Stored {
             status: stale.status,
-            headers,
+            headers: super::with_places(headers),
             body: stale.body.clone(),
             at: Instant::now(),
             initial_age: storable.map_or_else(Default::default, |s| s.age),

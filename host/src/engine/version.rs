@@ -400,12 +400,7 @@ impl Version {
             Ok(Err(failure)) => Err(self.refine(failure, meter)),
             Err(_) => Err(Failure::Wall(self.plugin.limits.wall)),
         };
-        if meter.used() > SLICE {
-            self.mark_slow();
-        }
-        self.counters
-            .cpu
-            .fetch_add(u64::try_from(meter.used().as_micros()).unwrap_or(u64::MAX), Relaxed);
+        self.bill(meter);
         answer.inspect_err(|failure| self.report(failure, None))
     }
 
@@ -438,13 +433,7 @@ impl Version {
             Ok(Err(failure)) => Some(self.refine(failure, &meter)),
             Err(_) => Some(Failure::Wall(self.plugin.limits.wall)),
         };
-        if meter.used() > SLICE {
-            // As long as its requests are like this one, the next begin there.
-            self.mark_slow();
-        }
-        self.counters
-            .cpu
-            .fetch_add(u64::try_from(meter.used().as_micros()).unwrap_or(u64::MAX), Relaxed);
+        self.bill(&meter);
         match failure {
             Some(failure) => {
                 self.report(&failure, id.as_ref());
@@ -457,6 +446,16 @@ impl Version {
             None => self.note(self.breaker.good(ticket)),
         }
         drop(permit);
+    }
+
+    /// Counts what a request has taken. As long as requests burn a slice, the next begin on the slow lane.
+    fn bill(&self, meter: &Meter) {
+        // Read once: it is a call of the system.
+        let used = meter.used();
+        if used > SLICE {
+            self.mark_slow();
+        }
+        self.counters.cpu.fetch_add(u64::try_from(used.as_micros()).unwrap_or(u64::MAX), Relaxed);
     }
 
     /// Tells the operator how the breaker stands, when that has changed.
