@@ -2,6 +2,7 @@
 
 use guesthouse_tests::{House, clients, guest, house_folder, plugin};
 use serde_json::Value;
+use wasmparser::{Validator, WasmFeatures};
 
 /// A house whose auth plugin has these settings; every route of `caller` requires a caller.
 fn config(settings: &[(&str, &str)]) -> String {
@@ -206,4 +207,18 @@ async fn a_setting_that_is_wrong_lets_nobody_in_and_the_log_names_it() {
     assert_eq!(code, 0, "{text}");
     assert_eq!(try_token(&house, "/", text.trim()).await, (503, "misconfigured".to_owned()));
     house.wait_for_log("`algorithms` has `HS256`");
+}
+
+#[test]
+fn the_component_multiplies_64_by_64_bits_in_one_instruction_and_no_other_asks_for_that() {
+    let narrow = WasmFeatures::default().difference(WasmFeatures::WIDE_ARITHMETIC);
+    let refusal = |name: &str, features: WasmFeatures| {
+        let bytes = std::fs::read(house_folder().join("plugins").join(name)).unwrap();
+        let result = Validator::new_with_features(features).validate_all(&bytes);
+        result.err().map(|error| error.message().to_owned())
+    };
+    assert_eq!(refusal("auth.wasm", narrow.union(WasmFeatures::WIDE_ARITHMETIC)), None);
+    let why = refusal("auth.wasm", narrow).expect("it would run on a host without them");
+    assert!(why.contains("wide arithmetic"), "{why}");
+    assert_eq!(refusal("openai.wasm", narrow), None);
 }

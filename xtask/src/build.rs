@@ -4,7 +4,7 @@ use crate::{Workspace, must, prerequisites, step};
 use anyhow::{Context, Result};
 use std::ffi::OsStr;
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -71,40 +71,72 @@ fn wait_and_tell(child: &mut Child) -> Result<ExitStatus> {
     }
 }
 
+/// A plugin of the workspace.
+pub(crate) struct Plugin {
+    /// Its package, which is its name.
+    pub(crate) name: String,
+    /// Whether its package asks for wide arithmetic: `[package.metadata.guesthouse] wide-arithmetic = true`.
+    wide: bool,
+}
+
 /// The plugins of the workspace: every member under plugins/ that makes a component.
-pub(crate) fn plugins(workspace: &Workspace) -> Result<Vec<String>> {
+pub(crate) fn plugins(workspace: &Workspace) -> Result<Vec<Plugin>> {
     let output =
         workspace.cargo().args(["metadata", "--no-deps", "--format-version=1"]).output()?;
     let metadata: serde_json::Value =
         serde_json::from_slice(&output.stdout).context("cargo metadata gave no JSON")?;
     let folder = workspace.root.join("plugins");
-    let mut names = Vec::new();
+    let mut plugins = Vec::new();
     for package in metadata.get("packages").and_then(|p| p.as_array()).into_iter().flatten() {
         let text =
             |key: &str| package.get(key).and_then(|value| value.as_str()).unwrap_or_default();
         let makes_component = package.to_string().contains("\"cdylib\"");
         if makes_component && Path::new(text("manifest_path")).starts_with(&folder) {
-            names.push(text("name").to_owned());
+            let wide = package.pointer("/metadata/guesthouse/wide-arithmetic");
+            let wide = wide.and_then(serde_json::Value::as_bool).unwrap_or_default();
+            plugins.push(Plugin { name: text("name").to_owned(), wide });
         }
     }
-    Ok(names)
+    Ok(plugins)
+}
+
+/// Multiplication of 64 by 64 bits in one instruction, which the house understands: rustc has it behind a flag that
+/// holds for the whole build. curve25519-dalek takes 32-bit words on wasm unless it is told otherwise.
+const WIDE: &str = "-Ctarget-feature=+wide-arithmetic --cfg=curve25519_dalek_bits=\"64\"";
+
+/// Where the components of one kind are built. Two sets of flags in one folder would compile everything anew in
+/// turns.
+fn components_folder(workspace: &Workspace, wide: bool) -> PathBuf {
+    workspace.target.join(if wide { "components-wide" } else { "components" })
 }
 
 fn components(workspace: &Workspace) -> Result<()> {
-    let mut cargo = workspace.cargo();
-    cargo.args(["build", "--profile=guest", "--target=wasm32-wasip2", "--target-dir"]);
-    cargo.arg(workspace.target.join("components"));
-    for name in plugins(workspace)? {
-        cargo.args(["--package", &name]);
+    let plugins = plugins(workspace)?;
+    for wide in [false, true] {
+        let mut cargo = workspace.cargo();
+        cargo.args(["build", "--profile=guest", "--target=wasm32-wasip2", "--target-dir"]);
+        cargo.arg(components_folder(workspace, wide));
+        if wide {
+            let given = std::env::var("RUSTFLAGS").unwrap_or_default();
+            cargo.env("RUSTFLAGS", format!("{given} {WIDE}").trim_start());
+        }
+        let before = cargo.get_args().len();
+        for plugin in plugins.iter().filter(|plugin| plugin.wide == wide) {
+            cargo.args(["--package", &plugin.name]);
+        }
+        // Without a package cargo would build the house.
+        if cargo.get_args().len() > before {
+            must(&mut cargo, "building the components")?;
+        }
     }
-    must(&mut cargo, "building the components")
+    Ok(())
 }
 
 fn lay_out(workspace: &Workspace) -> Result<()> {
     let house = workspace.house();
     copy(&workspace.target.join("release/guesthouse"), &house.join("guesthouse"))?;
-    let built = workspace.target.join("components/wasm32-wasip2/guest");
-    for name in plugins(workspace)? {
+    for Plugin { name, wide } in plugins(workspace)? {
+        let built = components_folder(workspace, wide).join("wasm32-wasip2/guest");
         let file = built.join(format!("{}.wasm", name.replace('-', "_")));
         copy(&file, &house.join("plugins").join(format!("{name}.wasm")))?;
     }

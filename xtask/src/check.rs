@@ -48,8 +48,8 @@ fn lint_components(workspace: &Workspace) -> Result<Command> {
     let mut cargo = workspace.cargo();
     cargo.args(["clippy", "--profile=guest", "--target=wasm32-wasip2", "--target-dir"]);
     cargo.arg(workspace.target.join("components"));
-    for name in plugins(workspace)? {
-        cargo.args(["--package", &name]);
+    for plugin in plugins(workspace)? {
+        cargo.args(["--package", &plugin.name]);
     }
     cargo.args(["--", "-D", "warnings"]);
     Ok(cargo)
