@@ -7,8 +7,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use guesthouse_tests::asking::{Answer, ask};
-use guesthouse_tests::upstream::{Upstream, answer};
-use guesthouse_tests::{House, house_folder, plugin};
+use guesthouse_tests::upstream::{Body, Seen, Upstream, answer};
+use guesthouse_tests::{House, clients, house_folder, plugin};
+use hyper::Response;
 use rcgen::{KeyPair, PKCS_ED25519, SigningKey};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
@@ -55,22 +56,28 @@ struct Issuer {
     published: Arc<Mutex<Vec<Value>>>,
 }
 
+/// What an issuer says: its keys, at one path.
+fn published(
+    keys: &Arc<Mutex<Vec<Value>>>,
+) -> impl Fn(Seen, hyper::body::Incoming) -> std::future::Ready<Response<Body>> + use<> {
+    let keys = keys.clone();
+    move |seen, _| {
+        let found = seen.method == "GET" && seen.path() == "/v1/jwks";
+        let set = json!({ "keys": *keys.lock().unwrap() }).to_string();
+        let mut answer = answer(if found { 200 } else { 404 }, "application/json", set);
+        if seen.version == hyper::Version::HTTP_11 {
+            // No connection is left over on which an issuer that is down could still answer.
+            answer.headers_mut().insert("connection", "close".parse().unwrap());
+        }
+        std::future::ready(answer)
+    }
+}
+
 impl Issuer {
     async fn start(keys: &[&Key]) -> Self {
-        let published: Arc<Mutex<Vec<Value>>> = Arc::default();
-        let upstream = Upstream::start({
-            let published = published.clone();
-            move |seen, _| {
-                let found = seen.method == "GET" && seen.path() == "/v1/jwks";
-                let set = json!({ "keys": *published.lock().unwrap() }).to_string();
-                let mut answer = answer(if found { 200 } else { 404 }, "application/json", set);
-                // No connection is left over on which an issuer that is down could still answer.
-                answer.headers_mut().insert("connection", "close".parse().unwrap());
-                async { answer }
-            }
-        })
-        .await;
-        let issuer = Self { upstream, published };
+        let published_keys: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let upstream = Upstream::start(published(&published_keys)).await;
+        let issuer = Self { upstream, published: published_keys };
         issuer.publish(keys);
         issuer
     }
@@ -91,10 +98,15 @@ impl Issuer {
 
 /// A house whose auth plugin has the keys of this issuer; the grant has these lines too.
 fn config(uri: &str, grant: &str) -> String {
+    config_with(uri, grant, "EdDSA")
+}
+
+/// The same with these algorithms.
+fn config_with(uri: &str, grant: &str, algorithms: &str) -> String {
     let rest = format!(
         "routes = [\"/api/logged_in\"]\nkv = [\"default\"]\ninstances = {{ reuse = 10000 }}\n\
          fetch = [{{ url = \"{uri}\", allow_private = true{grant} }}]\n\
-         config = {{ jwks_uri = \"{uri}\", algorithms = \"EdDSA\" }}"
+         config = {{ jwks_uri = \"{uri}\", algorithms = \"{algorithms}\" }}"
     );
     "[auth]\nplugin = \"auth\"\n".to_owned()
         + &plugin("auth", &house_folder().join("plugins/auth.wasm"), &rest)
@@ -254,4 +266,57 @@ async fn an_issuer_that_wants_a_secret_is_asked_with_the_one_of_the_grant() {
     assert_eq!(sent, [&("authorization".to_owned(), "Bearer sk_test_of_nobody".to_owned())]);
     assert_eq!(issuer.asked(), 1);
     assert!(!house.log().contains("sk_test_of_nobody"));
+}
+
+#[tokio::test]
+async fn keys_of_every_kind_come_from_a_set_that_is_fetched_over_tls_with_a_configured_root() {
+    let Some(output) = clients::node("jwks.mjs", &[]) else { return };
+    let table: Value = serde_json::from_str(&clients::text_of(&output)).unwrap();
+    let keys = Arc::new(Mutex::new(table["keys"].as_array().unwrap().clone()));
+    let (issuer, certificate) = Upstream::start_tls("issuer.test", published(&keys)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let roots = folder.path().join("roots.pem");
+    std::fs::write(&roots, certificate).unwrap();
+    let uri = format!("https://issuer.test:{}/v1/jwks", issuer.address.port());
+    let algorithms = "RS256 RS512 PS384 ES256 ES384 EdDSA";
+    let config = config_with(&uri, "", algorithms);
+    let hosts = "[fetch.hosts]\n\"issuer.test\" = [\"127.0.0.1\"]\n";
+    let pairs = |name: &str| -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        table[name]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|pair| (text(&pair[0]), text(&pair[1])))
+            .collect()
+    };
+
+    let trusting = House::start(&format!(
+        "{config}[fetch]\nroots = {:?}\n{hosts}",
+        roots.display().to_string()
+    ));
+    let good = pairs("good");
+    assert_eq!(good.len(), 6);
+    for (name, token) in &good {
+        let answer = show(&trusting, token).await;
+        assert_eq!(answer.status, 200, "{name}: {}", answer.text);
+    }
+    for (name, token) in pairs("bad") {
+        let answer = show(&trusting, &token).await;
+        assert!(answer.text.contains("token-invalid-signature"), "{name}: {}", answer.text);
+        assert_eq!(answer.status, 401, "{name}");
+    }
+    let seen = issuer.seen();
+    assert_eq!(seen.len(), 1, "one question for all");
+    assert_eq!(seen[0].authority, format!("issuer.test:{}", issuer.address.port()));
+    // They are in the set, and are no keys for signatures.
+    for (name, token) in pairs("hidden") {
+        let answer = show(&trusting, &token).await;
+        assert!(answer.text.contains("jwk-kid-mismatch"), "{name}: {}", answer.text);
+    }
+
+    // Without that root nobody can say that this is the issuer.
+    let doubting = House::start(&format!("{config}[fetch]\n{hosts}"));
+    refused(&show(&doubting, &good[0].1).await, 503, "jwk-remote-failed-to-load");
+    doubting.wait_for_log("TlsCertificateError");
 }
