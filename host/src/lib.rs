@@ -17,7 +17,7 @@
 //! | `capabilities` | what a guest can be granted, a file an interface |
 //! | `config` | guesthouse.toml, typed |
 //! | `storage` | where data lives |
-//! | `body`, `headers`, `fault` | small things that several share |
+//! | `body`, `headers`, `fault`, `line_quota` | small things that several share |
 
 pub mod admin;
 pub mod auth;
@@ -29,6 +29,7 @@ pub mod config;
 pub mod engine;
 mod fault;
 pub mod headers;
+mod line_quota;
 pub mod log;
 pub mod plugins;
 pub mod quota;

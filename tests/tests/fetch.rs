@@ -91,6 +91,24 @@ async fn what_no_grant_reaches_is_denied_and_the_log_says_how_to_grant_it() {
     assert_eq!(upstream.seen().len(), 1);
 }
 
+#[tokio::test]
+async fn denied_requests_in_a_loop_do_not_fill_the_log() {
+    let house = house("\"http://granted.test\"", "limits = { log = 3, queue = 300 }");
+    let denied = (0..200).map(|at| {
+        let house = &house;
+        async move {
+            let (status, text) = fetch(house, &format!("http://{at}.denied.test/")).await;
+            assert_eq!(status, 599);
+            assert!(text.contains("HttpRequestDenied"), "{text}");
+        }
+    });
+    futures::future::join_all(denied).await;
+    house.wait_for_log("more than 3 lines about outbound requests in a second");
+    let lines = house.log().matches("was denied: no grant reaches it").count();
+    // So many in each second; a machine on which they take a minute is none to judge by.
+    assert!((3..=180).contains(&lines), "{lines} lines");
+}
+
 /// Every spelling of a place where no plugin may go. `{port}` is a listener's on loopback.
 const FORBIDDEN: [&str; 76] = [
     "http://127.0.0.1:{port}/",

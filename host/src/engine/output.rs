@@ -4,8 +4,8 @@
 //! version. It must never let a guest forge a record (control characters are escaped), fill memory (a
 //! line is cut at [`LINE`]), fill the log (`limits.log`), or block the thread that runs it.
 
-use super::quota::LineVerdict;
 use super::state::Context as Shared;
+use crate::line_quota::LineVerdict;
 use bytes::Bytes;
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,64 +1,11 @@
-//! What all instances of a plugin may take together: lines of the log, and memory.
+//! The memory that all instances of a plugin, and of the house, may take together.
 //!
-//! Owns two bounds that no single request can break and a crowd of them can: the log, which a plugin could
-//! fill, and the memory of the machine, which enough instances within their own caps could exhaust and take
-//! the house with it. It must never let one plugin use up what all have: of the memory, a plugin gets half.
+//! Owns a bound that no single request can break and a crowd of them can: enough instances within their own caps
+//! could exhaust the memory of the machine and take the house with it. It must never let one plugin use up what
+//! all have: a plugin gets half.
 
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
-
-/// What becomes of a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LineVerdict {
-    /// It is written; before it, so many were not.
-    Write { dropped: u64 },
-    /// It is the first that is not written: say so.
-    FirstDropped,
-    /// It is counted and forgotten.
-    Drop,
-}
-
-/// Lines of the log that a plugin may write in a second.
-#[derive(Debug)]
-pub(super) struct LineQuota {
-    most: u32,
-    window: Mutex<Window>,
-}
-
-#[derive(Debug)]
-struct Window {
-    began: Instant,
-    used: u32,
-    dropped: u64,
-}
-
-impl LineQuota {
-    pub(super) fn new(most: u32) -> Self {
-        Self { most, window: Mutex::new(Window { began: Instant::now(), used: 0, dropped: 0 }) }
-    }
-
-    /// Lines in a second.
-    pub(super) fn most(&self) -> u32 {
-        self.most
-    }
-
-    pub(super) fn take(&self, now: Instant) -> LineVerdict {
-        let mut window = self.window.lock();
-        let mut dropped = 0;
-        if now.saturating_duration_since(window.began) >= Duration::from_secs(1) {
-            dropped = window.dropped;
-            *window = Window { began: now, used: 0, dropped: 0 };
-        }
-        if window.used < self.most {
-            window.used += 1;
-            return LineVerdict::Write { dropped };
-        }
-        window.dropped = window.dropped.saturating_add(1);
-        if window.dropped == 1 { LineVerdict::FirstDropped } else { LineVerdict::Drop }
-    }
-}
 
 /// Memory of all instances of the house, and of those of one plugin.
 #[derive(Clone, Debug)]
@@ -133,19 +80,6 @@ pub(super) fn half_of_the_machine() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_beyond_the_quota_are_dropped_said_once_and_counted() {
-        let quota = LineQuota::new(2);
-        let now = Instant::now();
-        assert_eq!(quota.take(now), LineVerdict::Write { dropped: 0 });
-        assert_eq!(quota.take(now), LineVerdict::Write { dropped: 0 });
-        assert_eq!(quota.take(now), LineVerdict::FirstDropped);
-        assert_eq!(quota.take(now), LineVerdict::Drop);
-        let later = now + Duration::from_secs(2);
-        assert_eq!(quota.take(later), LineVerdict::Write { dropped: 2 });
-        assert_eq!(quota.take(later), LineVerdict::Write { dropped: 0 });
-    }
 
     #[test]
     fn a_plugin_gets_half_of_the_memory_to_the_byte_and_what_it_gives_back() {

@@ -6,13 +6,14 @@
 
 use super::meter::{Meter, Verdict};
 use super::output::{Channel, LogOutput};
-use super::quota::{LineQuota, MemoryQuota};
+use super::quota::MemoryQuota;
 use crate::capabilities::callers::{Callers, CallersView};
 use crate::capabilities::fetch::{FetchGrants, FetchView, Outbound};
 use crate::capabilities::kv::{KvGrants, KvView};
 use crate::capabilities::rooms::RoomView;
 use crate::capabilities::secrets::{SecretGrants, SecretsView};
 use crate::capabilities::settings::{Settings, SettingsView};
+use crate::line_quota::LineQuota;
 use crate::rooms::event::Event;
 use crate::storage::Store;
 use std::sync::Arc;

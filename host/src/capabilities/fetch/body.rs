@@ -3,6 +3,7 @@
 //! Owns what is watched while bytes pass: sizes, silence, and whether anyone still wants them. It never
 //! holds bytes back: a frame is passed on when it comes.
 
+use super::told::Told;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -107,6 +108,7 @@ pub(super) struct Returning {
     gone: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// The place among the plugin's outbound requests.
     _place: OwnedSemaphorePermit,
+    told: Told,
 }
 
 impl Returning {
@@ -116,6 +118,7 @@ impl Returning {
         idle: Duration,
         gone: Option<CancellationToken>,
         place: OwnedSemaphorePermit,
+        told: Told,
     ) -> Self {
         Self {
             body,
@@ -125,6 +128,7 @@ impl Returning {
             alarm: Box::pin(tokio::time::sleep(idle)),
             gone: gone.map(|gone| Box::pin(gone.cancelled_owned())),
             _place: place,
+            told,
         }
     }
 }
@@ -150,11 +154,14 @@ impl Body for Returning {
                 match this.left.checked_sub(length) {
                     Some(left) => this.left = left,
                     None => {
-                        tracing::warn!(
-                            "the response to an outbound request is larger than {} bytes \
-                             (limits.outbound_response)",
-                            this.limit
-                        );
+                        this.told.say(|plugin| {
+                            tracing::warn!(
+                                plugin,
+                                "the response to an outbound request is larger than {} bytes \
+                                 (limits.outbound_response)",
+                                this.limit
+                            );
+                        });
                         return Poll::Ready(Some(Err(Error::HttpResponseBodySize(Some(
                             this.limit,
                         )))));
@@ -169,10 +176,13 @@ impl Body for Returning {
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => {
                 std::task::ready!(this.alarm.as_mut().poll(cx));
-                tracing::warn!(
-                    "the response to an outbound request was silent for {:?} (limits.outbound_idle)",
-                    this.idle
-                );
+                this.told.say(|plugin| {
+                    tracing::warn!(
+                        plugin,
+                        "the response to an outbound request was silent for {:?} (limits.outbound_idle)",
+                        this.idle
+                    );
+                });
                 Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
             }
         }

@@ -8,6 +8,7 @@
 //! | `policy` | which addresses a connection may go to |
 //! | `network` | resolving, checking, connecting, TLS |
 //! | `body` | sizes, silence, and the end of interest |
+//! | `told` | how often the operator is told |
 //!
 //! Each destination of each plugin has pools of its own, one for each thread: a connection that was opened
 //! for one plugin, with its credentials, never carries another's request, and a request is answered on the
@@ -16,6 +17,7 @@
 mod body;
 mod network;
 pub mod policy;
+mod told;
 
 pub use network::{Network, Resolve};
 
@@ -37,6 +39,7 @@ use std::thread::ThreadId;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use told::Told;
 use wasmtime::Result as Trappable;
 use wasmtime::component::{HasData, Linker};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
@@ -81,7 +84,7 @@ impl Destination {
 
 /// The destinations that one plugin was granted.
 pub struct FetchGrants {
-    plugin: Arc<str>,
+    told: Told,
     destinations: Vec<Destination>,
     limits: Limits,
     places: Arc<Semaphore>,
@@ -97,17 +100,17 @@ impl FetchGrants {
         limits: Limits,
         network: &Arc<Network>,
     ) -> Arc<Self> {
-        let plugin: Arc<str> = plugin.into();
+        let told = Told::new(plugin, limits.log);
         if grants.iter().any(|grant| grant.url.tls)
             && let Err(error) = network.tls()
         {
-            tracing::warn!(plugin = %plugin, "outbound TLS will fail: {error}");
+            tracing::warn!(plugin, "outbound TLS will fail: {error}");
         }
         let destination = |grant: &FetchGrant| Destination {
             inject: fields(&grant.inject, secrets),
             route: Arc::new(Route {
                 network: network.clone(),
-                plugin: plugin.clone(),
+                told: told.clone(),
                 grant: grant.clone(),
                 limit: limits.outbound_connect,
             }),
@@ -117,7 +120,7 @@ impl FetchGrants {
             destinations: grants.iter().map(destination).collect(),
             limits,
             places: Arc::new(Semaphore::new(limits.outbound as usize)),
-            plugin,
+            told,
         })
     }
 
@@ -134,11 +137,9 @@ impl FetchGrants {
     fn deny(&self, uri: &http::Uri, why: &str) -> Error {
         // The path and query may hold what is nobody's business.
         let host = uri.host().unwrap_or("?");
-        tracing::warn!(
-            plugin = %self.plugin,
-            host,
-            "an outbound request to `{host}` was denied: {why}"
-        );
+        self.told.say(|plugin| {
+            tracing::warn!(plugin, host, "an outbound request to `{host}` was denied: {why}");
+        });
         Error::HttpRequestDenied
     }
 
@@ -154,17 +155,19 @@ impl FetchGrants {
         let Some(destination) = self.find(&target, request.uri().path()) else {
             let why = format!(
                 "no grant reaches it. To allow it, add \"{target}\" to `fetch` of [plugins.{}]",
-                self.plugin
+                self.told.plugin()
             );
             return Err(self.deny(request.uri(), &why));
         };
         let inject = destination.inject.as_ref().map_err(|missing| {
-            tracing::warn!(
-                plugin = %self.plugin,
-                destination = %target,
-                "an outbound request was refused: the secret `{}` that it is sent with is not set",
-                missing.join("`, `")
-            );
+            self.told.say(|plugin| {
+                tracing::warn!(
+                    plugin,
+                    destination = %target,
+                    "an outbound request was refused: the secret `{}` that it is sent with is not set",
+                    missing.join("`, `")
+                );
+            });
             Error::ConfigurationError
         })?;
 
@@ -176,11 +179,13 @@ impl FetchGrants {
 
         let place = tokio::time::timeout(connect, self.places.clone().acquire_owned()).await;
         let Ok(Ok(place)) = place else {
-            tracing::warn!(
-                plugin = %self.plugin,
-                "{} outbound requests are at work, and none ended within {connect:?} (limits.outbound)",
-                limits.outbound
-            );
+            self.told.say(|plugin| {
+                tracing::warn!(
+                    plugin,
+                    "{} outbound requests are at work, and none ended within {connect:?} (limits.outbound)",
+                    limits.outbound
+                );
+            });
             return Err(Error::ConnectionLimitReached);
         };
 
@@ -204,18 +209,21 @@ impl FetchGrants {
         let response = tokio::select! {
             response = sending => response.map_err(|error| self.explain(&error, &target))?,
             () = progress.stalled(connect + first_byte) => {
-                tracing::warn!(
-                    plugin = %self.plugin,
-                    destination = %target,
-                    "no response within {first_byte:?} (limits.outbound_first_byte)"
-                );
+                self.told.say(|plugin| {
+                    tracing::warn!(
+                        plugin,
+                        destination = %target,
+                        "no response within {first_byte:?} (limits.outbound_first_byte)"
+                    );
+                });
                 return Err(Error::ConnectionReadTimeout);
             }
             () = ended => return Err(Error::ConnectionTerminated),
         };
         let (mut parts, body) = response.into_parts();
         strip(&mut parts.headers);
-        let body = Returning::new(body, limits.outbound_response, idle, gone, place);
+        let body =
+            Returning::new(body, limits.outbound_response, idle, gone, place, self.told.clone());
         Ok(Response::from_parts(parts, body.boxed_unsync()))
     }
 
@@ -226,7 +234,7 @@ impl FetchGrants {
         while let Some(error) = cause {
             if let Some(error) = error.downcast_ref::<ConnectError>() {
                 if !matches!(error, ConnectError::Denied) {
-                    tracing::warn!(plugin = %self.plugin, destination = %target, "{error}");
+                    self.failed(target, error);
                 }
                 return match error {
                     ConnectError::Denied => Error::HttpRequestDenied,
@@ -240,7 +248,7 @@ impl FetchGrants {
             if let Some(error) = error.downcast_ref::<OutgoingError>() {
                 return match error {
                     OutgoingError::TooLarge(limit) => {
-                        tracing::warn!(plugin = %self.plugin, destination = %target, "{error}");
+                        self.failed(target, error);
                         Error::HttpRequestBodySize(Some(*limit))
                     }
                     OutgoingError::Guest(_) => Error::ConnectionTerminated,
@@ -249,8 +257,12 @@ impl FetchGrants {
             root = error;
             cause = error.source();
         }
-        tracing::warn!(plugin = %self.plugin, destination = %target, "an outbound request failed: {root}");
+        self.failed(target, &format!("an outbound request failed: {root}"));
         Error::HttpProtocolError
+    }
+
+    fn failed(&self, target: &Target, why: &dyn std::fmt::Display) {
+        self.told.say(|plugin| tracing::warn!(plugin, destination = %target, "{why}"));
     }
 }
 

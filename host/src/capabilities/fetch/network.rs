@@ -5,6 +5,7 @@
 //! It never reads proxies from the environment: a proxy would resolve for itself.
 
 use super::policy::{self, Class};
+use super::told::Told;
 use crate::config::fetch::{Fetch, FetchGrant, Host, Target};
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -154,7 +155,7 @@ impl Network {
     /// Connects for a grant.
     pub(super) async fn connect(
         &self,
-        plugin: &str,
+        told: &Told,
         target: &Target,
         grant: &FetchGrant,
         limit: Duration,
@@ -171,19 +172,21 @@ impl Network {
                 }
             }
             if !denied.is_empty() {
-                tracing::warn!(
-                    plugin,
-                    destination = %target,
-                    grant = %grant.url,
-                    "{}: {}. If that is meant, grant it with {{ url = \"{target}\", allow_private = true }} \
-                     in [plugins.{plugin}]",
-                    if allowed.is_empty() {
-                        "an outbound request was denied by its address"
-                    } else {
-                        "addresses of an outbound request were left out"
-                    },
-                    denied.join(", "),
-                );
+                let what = if allowed.is_empty() {
+                    "an outbound request was denied by its address"
+                } else {
+                    "addresses of an outbound request were left out"
+                };
+                told.say(|plugin| {
+                    tracing::warn!(
+                        plugin,
+                        destination = %target,
+                        grant = %grant.url,
+                        "{what}: {}. If that is meant, grant it with {{ url = \"{target}\", \
+                         allow_private = true }} in [plugins.{plugin}]",
+                        denied.join(", "),
+                    );
+                });
             }
             if allowed.is_empty() {
                 return Err(ConnectError::Denied);
@@ -361,7 +364,7 @@ pub(super) struct Connector(pub(super) Arc<Route>);
 /// What a connector needs to know.
 pub(super) struct Route {
     pub(super) network: Arc<Network>,
-    pub(super) plugin: Arc<str>,
+    pub(super) told: Told,
     pub(super) grant: FetchGrant,
     pub(super) limit: Duration,
 }
@@ -380,7 +383,7 @@ impl tower_service::Service<http::Uri> for Connector {
         Box::pin(async move {
             let target = Target::of(&uri).map_err(|why| ConnectError::Dns(why.to_owned()))?;
             let stream =
-                route.network.connect(&route.plugin, &target, &route.grant, route.limit).await?;
+                route.network.connect(&route.told, &target, &route.grant, route.limit).await?;
             Ok(TokioIo::new(stream))
         })
     }

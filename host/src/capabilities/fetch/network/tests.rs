@@ -38,7 +38,7 @@ fn target(url: &str) -> Target {
 }
 
 async fn connect(network: &Network, url: &str, grant: &FetchGrant) -> Result<Stream, ConnectError> {
-    network.connect("test", &target(url), grant, Duration::from_secs(5)).await
+    network.connect(&Told::new("test", 1000), &target(url), grant, Duration::from_secs(5)).await
 }
 
 /// Nobody may have connected.
@@ -54,7 +54,9 @@ async fn a_name_that_becomes_private_is_denied_and_never_asked_twice() {
     // First a public address to which nothing leads in time, then loopback, where the listener waits.
     let (network, answers) = network(&[&["1.1.1.1"], &["127.0.0.1"], &["127.0.0.1"]]);
     let grant = grant(&url, false);
-    let first = network.connect("test", &target(&url), &grant, Duration::from_millis(50)).await;
+    let first = network
+        .connect(&Told::new("test", 1000), &target(&url), &grant, Duration::from_millis(50))
+        .await;
     assert!(first.is_err() && !matches!(first, Err(ConnectError::Denied)));
     assert_eq!(answers.lock().len(), 2, "one connection asks once");
     assert!(matches!(connect(&network, &url, &grant).await, Err(ConnectError::Denied)));
