@@ -4,6 +4,7 @@
 //! off in the middle of a stream.
 
 use crate::upstream::{Body, Seen, Upstream, answer, streaming};
+use crate::{House, house_folder, plugin};
 use bytes::Bytes;
 use futures::StreamExt;
 use http_body_util::BodyExt;
@@ -22,12 +23,114 @@ pub const REPLICATE_KEY: &str = "r8_house";
 
 const WORDS: [&str; 4] = ["Hello", " from", " the", " mock"];
 
+/// The plugins as the reference configuration has them, with base URLs from the environment.
+#[must_use]
+pub fn config() -> String {
+    let component = |name: &str| house_folder().join(format!("plugins/{name}.wasm"));
+    let prices = "prices = '{\"mock\": {\"input\": 1, \"output\": 2}}'";
+    plugin(
+        "openai",
+        &component("openai"),
+        &format!(
+            "routes = [\"/openai\", \"/openai/v1/*\", \"/whisper\", \"/summarize\"]\nkv = [\"ai-logs\"]\n\
+             config = {{ base_url = \"${{OPENAI_BASE_URL:-https://api.openai.com/v1}}\", {prices} }}\n\
+             fetch = [{{ url = \"${{OPENAI_BASE_URL:-https://api.openai.com/v1}}\", \
+             inject = {{ authorization = \"Bearer ${{OPENAI_API_KEY}}\" }} }}]\n\
+             instances = {{ reuse = 100 }}\nlimits = {{ concurrency = 600, outbound = 600, wall = \"120s\" }}\n"
+        ),
+    ) + &plugin(
+        "anthropic",
+        &component("anthropic"),
+        "routes = [\"/anthropic\", \"/anthropic/v1/*\"]\nkv = [\"ai-logs\"]\n\
+         config = { base_url = \"${ANTHROPIC_BASE_URL:-https://api.anthropic.com}\" }\n\
+         fetch = [{ url = \"${ANTHROPIC_BASE_URL:-https://api.anthropic.com}\", \
+         inject = { x-api-key = \"${ANTHROPIC_API_KEY}\" } }]\n",
+    ) + &plugin(
+        "replicate",
+        &component("replicate"),
+        "routes = [\"/replicate\", \"/replicate/*\"]\nkv = [\"default\", \"ai-logs\"]\n\
+         config = { base_url = \"${REPLICATE_BASE_URL:-https://api.replicate.com}\" }\n\
+         fetch = [{ url = \"${REPLICATE_BASE_URL:-https://api.replicate.com}\", \
+         inject = { authorization = \"Bearer ${REPLICATE_API_TOKEN}\" } }, \
+         \"${MOCK_DELIVERY:-https://replicate.delivery}\"]\n",
+    ) + &plugin("ai-logs", &component("ai-logs"), "routes = [\"/ai-logs\"]\nkv = [\"ai-logs\"]\n")
+}
+
+/// A house with all of them, whose upstream this is.
+#[must_use]
+pub fn house(upstream: &Upstream) -> House {
+    let url = upstream.url();
+    House::start_with(
+        &config(),
+        &[
+            ("OPENAI_BASE_URL", &format!("{url}/oa/v1")),
+            ("ANTHROPIC_BASE_URL", &format!("{url}/an")),
+            ("REPLICATE_BASE_URL", &format!("{url}/re")),
+            ("MOCK_DELIVERY", &url),
+            ("OPENAI_API_KEY", OPENAI_KEY),
+            ("ANTHROPIC_API_KEY", ANTHROPIC_KEY),
+            ("REPLICATE_API_TOKEN", REPLICATE_KEY),
+        ],
+    )
+}
+
+/// A client that no proxy of this machine gets into the way of.
+#[must_use]
+pub fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+/// The entries of the log.
+pub async fn logs(house: &House, query: &str) -> Vec<Value> {
+    let answer = client().get(format!("{}/ai-logs{query}", house.url)).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    answer.json().await.unwrap()
+}
+
+/// The entry is written after the answer has ended.
+pub async fn wait_for_logs(house: &House, query: &str, count: usize) -> Vec<Value> {
+    let began = std::time::Instant::now();
+    loop {
+        let entries = logs(house, query).await;
+        if entries.len() >= count {
+            return entries;
+        }
+        assert!(began.elapsed() < crate::PATIENCE, "{entries:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+/// The URL of a picture of which this is the question.
+#[must_use]
+pub fn picture(house: &House, query: &str) -> String {
+    use base64::Engine;
+    let code = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(query);
+    format!("{}/replicate/{code}.webp", house.url)
+}
+
 /// Starts it.
 pub async fn start() -> Upstream {
     let refusals = Arc::new(AtomicUsize::new(0));
     Upstream::start(move |seen, body| {
         let refusals = refusals.clone();
         async move { serve(&seen, body, &refusals).await }
+    })
+    .await
+}
+
+/// The same, with predictions that wait until the test says the status they get; 200 is an answer.
+pub async fn start_gated(gate: tokio::sync::watch::Receiver<Option<u16>>) -> Upstream {
+    Upstream::start(move |seen, body| {
+        let mut gate = gate.clone();
+        async move {
+            if seen.method == "POST" && seen.path().ends_with("/predictions") {
+                let status = gate.wait_for(Option::is_some).await.map_or(500, |open| open.unwrap());
+                if status != 200 {
+                    return refusal(seen.path(), status);
+                }
+            }
+            serve(&seen, body, &AtomicUsize::new(0)).await
+        }
     })
     .await
 }

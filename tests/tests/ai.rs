@@ -1,82 +1,11 @@
-//! The AI plugins: official clients, hygiene, pictures, summaries, and the log.
+//! The AI plugins: official clients, hygiene, pictures, and summaries. `ai_log.rs` has their log.
 
 use futures::StreamExt;
-use guesthouse_tests::ai::{ANTHROPIC_KEY, OPENAI_KEY, REPLICATE_KEY};
+use guesthouse_tests::ai::{client, config, house, picture};
 use guesthouse_tests::upstream::{Upstream, until};
-use guesthouse_tests::{House, ai, guest, house_folder, plugin};
+use guesthouse_tests::{House, ai};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-
-/// The plugins as the reference configuration has them, with base URLs from the environment.
-fn config() -> String {
-    let component = |name: &str| house_folder().join(format!("plugins/{name}.wasm"));
-    let prices = "prices = '{\"mock\": {\"input\": 1, \"output\": 2}}'";
-    plugin(
-        "openai",
-        &component("openai"),
-        &format!(
-            "routes = [\"/openai\", \"/openai/v1/*\", \"/whisper\", \"/summarize\"]\nkv = [\"ai-logs\"]\n\
-             config = {{ base_url = \"${{OPENAI_BASE_URL:-https://api.openai.com/v1}}\", {prices} }}\n\
-             fetch = [{{ url = \"${{OPENAI_BASE_URL:-https://api.openai.com/v1}}\", \
-             inject = {{ authorization = \"Bearer ${{OPENAI_API_KEY}}\" }} }}]\n\
-             instances = {{ reuse = 100 }}\nlimits = {{ concurrency = 600, outbound = 600, wall = \"120s\" }}\n"
-        ),
-    ) + &plugin(
-        "anthropic",
-        &component("anthropic"),
-        "routes = [\"/anthropic\", \"/anthropic/v1/*\"]\nkv = [\"ai-logs\"]\n\
-         config = { base_url = \"${ANTHROPIC_BASE_URL:-https://api.anthropic.com}\" }\n\
-         fetch = [{ url = \"${ANTHROPIC_BASE_URL:-https://api.anthropic.com}\", \
-         inject = { x-api-key = \"${ANTHROPIC_API_KEY}\" } }]\n",
-    ) + &plugin(
-        "replicate",
-        &component("replicate"),
-        "routes = [\"/replicate\", \"/replicate/*\"]\nkv = [\"default\", \"ai-logs\"]\n\
-         config = { base_url = \"${REPLICATE_BASE_URL:-https://api.replicate.com}\" }\n\
-         fetch = [{ url = \"${REPLICATE_BASE_URL:-https://api.replicate.com}\", \
-         inject = { authorization = \"Bearer ${REPLICATE_API_TOKEN}\" } }, \
-         \"${MOCK_DELIVERY:-https://replicate.delivery}\"]\n",
-    ) + &plugin("ai-logs", &component("ai-logs"), "routes = [\"/ai-logs\"]\nkv = [\"ai-logs\"]\n")
-}
-
-fn house(upstream: &Upstream) -> House {
-    let url = upstream.url();
-    House::start_with(
-        &config(),
-        &[
-            ("OPENAI_BASE_URL", &format!("{url}/oa/v1")),
-            ("ANTHROPIC_BASE_URL", &format!("{url}/an")),
-            ("REPLICATE_BASE_URL", &format!("{url}/re")),
-            ("MOCK_DELIVERY", &url),
-            ("OPENAI_API_KEY", OPENAI_KEY),
-            ("ANTHROPIC_API_KEY", ANTHROPIC_KEY),
-            ("REPLICATE_API_TOKEN", REPLICATE_KEY),
-        ],
-    )
-}
-
-fn client() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().build().unwrap()
-}
-
-async fn logs(house: &House, query: &str) -> Vec<Value> {
-    let answer = client().get(format!("{}/ai-logs{query}", house.url)).send().await.unwrap();
-    assert_eq!(answer.status(), 200);
-    answer.json().await.unwrap()
-}
-
-/// The entry is written after the answer has ended.
-async fn wait_for_logs(house: &House, query: &str, count: usize) -> Vec<Value> {
-    let began = std::time::Instant::now();
-    loop {
-        let entries = logs(house, query).await;
-        if entries.len() >= count {
-            return entries;
-        }
-        assert!(began.elapsed() < guesthouse_tests::PATIENCE, "{entries:?}");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-}
 
 /// Runs a client of another language; none when it can't be had here.
 async fn run(
@@ -318,111 +247,71 @@ async fn a_picture_is_made_once_and_kept_for_ever() {
     assert_eq!(upstream.seen().len(), asked);
 }
 
+/// Requests for one picture; with them, so many are at work in the house.
+async fn crowd(
+    house: &House,
+    url: &str,
+    count: u64,
+    running: u64,
+) -> Vec<tokio::task::JoinHandle<(u16, usize)>> {
+    let answers = (0..count).map(|_| {
+        let request = client().get(url);
+        tokio::spawn(async move {
+            let answer = request.send().await.unwrap();
+            (answer.status().as_u16(), answer.bytes().await.unwrap().len())
+        })
+    });
+    let answers = answers.collect();
+    until("all are at work", || {
+        house.api("/v1/plugins/replicate")["version"]["running"] == running
+    })
+    .await;
+    answers
+}
+
 #[tokio::test]
-async fn the_log_has_model_tokens_cost_and_times_of_every_request() {
-    let upstream = ai::start().await;
+async fn of_many_who_ask_for_a_new_picture_one_asks_the_upstream() {
+    let (open, gate) = tokio::sync::watch::channel(None);
+    let upstream = ai::start_gated(gate).await;
     let house = house(&upstream);
-    let ask =
-        |path: &str, body: Value| client().post(format!("{}{path}", house.url)).json(&body).send();
-    let messages = json!([{ "role": "user", "content": "What is a guest house?" }]);
-    ask("/openai", json!({ "model": "mock", "messages": messages }))
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
-    wait_for_logs(&house, "", 1).await;
-    let body = json!({ "model": "mock", "messages": messages, "stream": true });
-    ask("/openai/v1/chat/completions", body.clone()).await.unwrap().text().await.unwrap();
-    wait_for_logs(&house, "", 2).await;
-    ask("/anthropic", body).await.unwrap().text().await.unwrap();
-    wait_for_logs(&house, "", 3).await;
-    ask("/openai", json!({ "model": "error-500", "messages": [] }))
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
-    let entries = wait_for_logs(&house, "", 4).await;
+    let asked = || upstream.seen().iter().filter(|seen| seen.method == "POST").count();
 
-    let [failed, streamed_anthropic, streamed, whole] = &entries[..] else { panic!("{entries:?}") };
-    assert_eq!(failed["status"], 500);
-    assert_eq!(whole["model"], "mock-1");
-    assert_eq!((&whole["input_tokens"], &whole["output_tokens"]), (&json!(7), &json!(5)));
-    assert_eq!(whole["cost"], json!(17e-6));
-    assert_eq!(whole["summary"], "What is a guest house?");
-    assert_eq!(whole["upstream_request_id"], "req_openai");
-    assert_eq!(whole["estimated"], false);
-    assert!(whole.get("prompt").is_none(), "full prompts only if configured");
-    assert_eq!(streamed["output_tokens"], 4, "one for each piece");
-    assert_eq!(streamed["estimated"], true);
-    assert!(streamed["first_token_ms"].is_u64() && streamed["latency_ms"].is_u64());
-    assert_eq!(streamed_anthropic["provider"], "anthropic");
-    assert_eq!(streamed_anthropic["output_tokens"], 5);
-
-    assert_eq!(logs(&house, "?provider=anthropic").await.len(), 1);
-    let page = logs(&house, "?limit=2").await;
-    assert_eq!(page, entries[..2]);
-    let id = page[1]["id"].as_str().unwrap();
-    assert_eq!(logs(&house, &format!("?limit=2&before={id}")).await, entries[2..]);
-    let wrong = client().get(format!("{}/ai-logs?limit=0", house.url)).send().await.unwrap();
-    assert_eq!(wrong.status(), 400);
-}
-
-#[tokio::test]
-async fn the_log_names_the_caller_and_the_tokens_come_off_the_callers_budget() {
-    let upstream = ai::start().await;
-    let bound = config().replacen(
-        "kv = [\"ai-logs\"]",
-        "kv = [\"ai-logs\"]\nauth = \"required\"\nbudget_tokens = \"20/day\"",
-        1,
-    );
-    let verifier = plugin("verifier", &guest("verifier"), "");
-    let house = House::start_with(
-        &format!("[auth]\nplugin = \"verifier\"\n{verifier}{bound}"),
-        &[
-            ("OPENAI_BASE_URL", &format!("{}/oa/v1", upstream.url())),
-            ("OPENAI_API_KEY", OPENAI_KEY),
-        ],
-    );
-    let ask = |caller: &str| {
-        let request = client().post(format!("{}/openai", house.url)).bearer_auth(caller);
-        request.json(&json!({ "model": "mock", "messages": [] })).send()
-    };
-    assert_eq!(ask("bad").await.unwrap().status(), 401);
-    // Each answer costs twelve tokens: the second overdraws, the third is refused.
-    for entries in 1..=2 {
-        assert_eq!(ask("good anna").await.unwrap().status(), 200);
-        let entries = wait_for_logs(&house, "", entries).await;
-        assert_eq!(entries[0]["caller"], "anna");
+    let url = picture(&house, "prompt=one");
+    let answers = crowd(&house, &url, 20, 20).await;
+    open.send_replace(Some(200));
+    for answer in answers {
+        assert_eq!(answer.await.unwrap(), (200, 50_000));
     }
-    let refused = ask("good anna").await.unwrap();
-    assert_eq!(refused.status(), 429);
-    assert!(refused.headers().contains_key("retry-after"));
-    assert_eq!(ask("good berta").await.unwrap().status(), 200);
-    for seen in upstream.seen() {
-        assert!(!format!("{seen:?}").contains("anna"), "the caller's proof stays here");
-    }
-}
+    assert_eq!(asked(), 1);
 
-#[tokio::test]
-async fn a_stream_is_counted_without_holding_a_byte_back_and_a_cut_one_is_logged() {
-    let (upstream, senders) = Upstream::start_events().await;
-    let url = upstream.url();
-    let house = House::start_with(&config(), &[("OPENAI_BASE_URL", &url), ("OPENAI_API_KEY", "k")]);
-    let request = client().post(format!("{}/openai", house.url)).body("{\"model\":\"m\"}");
-    let mut answer = request.send().await.unwrap().bytes_stream();
-    let sender = senders.lock().unwrap().pop().unwrap();
-    // Pieces that end in the middle of a line: each is there before the next is sent.
-    for piece in ["data: {\"choices\":[{\"del", "ta\":{\"content\":\"x\"}}]}\n", "\n"] {
-        sender.send(piece.into()).await.unwrap();
-        assert_eq!(answer.next().await.unwrap().unwrap(), piece);
+    // A refusal is the answer of all who waited for it, and of nobody who comes later.
+    open.send_replace(None);
+    let url = picture(&house, "prompt=two");
+    let answers = crowd(&house, &url, 10, 10).await;
+    open.send_replace(Some(402));
+    for answer in answers {
+        let (status, length) = answer.await.unwrap();
+        assert_eq!(status, 402);
+        assert!(length > 0, "with the upstream's words");
     }
-    drop(answer);
-    sender.closed().await;
-    let entries = wait_for_logs(&house, "", 1).await;
-    assert_eq!(entries[0]["complete"], false);
-    assert_eq!(entries[0]["output_tokens"], 1);
+    assert_eq!(asked(), 2);
+    open.send_replace(Some(200));
+    assert_eq!(client().get(&url).send().await.unwrap().status(), 200);
+    assert_eq!(asked(), 3);
+
+    // Who asked has gone: one of the others asks.
+    open.send_replace(None);
+    let url = picture(&house, "prompt=three");
+    let first = crowd(&house, &url, 1, 1).await;
+    until("the upstream is asked", || asked() == 4).await;
+    let others = crowd(&house, &url, 6, 7).await.into_iter();
+    first.into_iter().for_each(|answer| answer.abort());
+    until("the upstream is asked again", || asked() == 5).await;
+    open.send_replace(Some(200));
+    for answer in others {
+        assert_eq!(answer.await.unwrap(), (200, 50_000));
+    }
+    assert_eq!(asked(), 5);
 }
 
 /// How many streams at a time: few where many tests share the machine.

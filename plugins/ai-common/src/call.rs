@@ -4,7 +4,7 @@ use crate::api::Api;
 use crate::headers::{to_client, with_cors};
 use crate::proxy::Failure;
 use crate::usage::{Reader, Usage};
-use guesthouse_sdk::{Body, Response, fetch};
+use guesthouse_sdk::{Body, ReadError, Response, fetch};
 use serde_json::Value;
 
 /// Bytes of an answer that is read whole.
@@ -30,6 +30,15 @@ pub enum CallError {
 }
 
 impl CallError {
+    /// An answer could not be read whole.
+    #[must_use]
+    pub fn of(error: ReadError) -> Self {
+        match error {
+            ReadError::Cut => Self::Failed(Failure::Cut),
+            ReadError::TooLarge => Self::Odd,
+        }
+    }
+
     /// The client's answer: an upstream's refusal stays as it is.
     #[must_use]
     pub fn response(self, api: Api) -> Response {
@@ -64,7 +73,7 @@ pub fn call(api: Api, request: fetch::Request, asked: u64) -> Result<Answer, Cal
     }
     let bytes = answer.body.read_all(LARGEST).map_err(|error| {
         eprintln!("the upstream's answer can't be read: {error:?}");
-        CallError::Odd
+        CallError::of(error)
     })?;
     let mut reader = Reader::new(api, "application/json");
     reader.piece(&bytes);

@@ -68,6 +68,8 @@ pub enum Failure {
     Timeout,
     /// It can't be reached.
     Unreachable,
+    /// It ended in the middle, perhaps because the client has gone.
+    Cut,
     /// The client's body ended early.
     Body,
 }
@@ -97,11 +99,12 @@ impl Failure {
             Self::Unreachable => {
                 (502, "upstream_unreachable", "The upstream can't be reached.".to_owned())
             }
+            Self::Cut => (502, "upstream_cut", "The upstream's answer ended early.".to_owned()),
             Self::Body => (400, "request_cut", "The request's body ended early.".to_owned()),
         };
         let response = api.error(status, kind, &message);
         // The official clients know this field: without it they would try a missing key three times.
-        let again = matches!(self, Self::Timeout | Self::Unreachable);
+        let again = matches!(self, Self::Timeout | Self::Unreachable | Self::Cut);
         response.with("x-should-retry", if again { "true" } else { "false" })
     }
 
@@ -112,6 +115,8 @@ impl Failure {
             Self::NotGranted
         } else if error.is_timeout() {
             Self::Timeout
+        } else if error.is_cut() {
+            Self::Cut
         } else {
             Self::Unreachable
         }

@@ -12,6 +12,7 @@
 //! never has it. Pictures and streams come from other hosts, which `fetch` must grant.
 
 mod picture;
+mod turn;
 
 use ai_common::log::Pending;
 use ai_common::{
@@ -23,6 +24,7 @@ use guesthouse_sdk::{Body, Handler, Request, Response, fetch};
 use picture::Picture;
 use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
+use turn::{Asking, Turn};
 
 /// Bytes of a question.
 const LARGEST_QUESTION: usize = 1 << 20;
@@ -111,7 +113,7 @@ fn predict(request: &Request, log: &mut Option<Pending>) -> Response {
         return stream(url, &Value::Object(ask))
             .unwrap_or_else(|error| error.response(Api::Replicate));
     }
-    match finished(url, &Value::Object(ask)) {
+    match finished(url, &Value::Object(ask), "wait", &mut || ()) {
         Ok(prediction) => with_cors(Response::json(200, prediction.to_string())),
         Err(error) => error.response(Api::Replicate),
     }
@@ -153,10 +155,16 @@ fn stream(url: String, ask: &Value) -> Result<Response, CallError> {
     Ok(with_cors(response))
 }
 
-/// Starts a prediction and waits for its end.
-fn finished(url: String, ask: &Value) -> Result<Value, CallError> {
+/// Starts a prediction and waits for its end; `prefer` is what the upstream is asked to do meanwhile, and `look` is
+/// called before each look at it.
+fn finished(
+    url: String,
+    ask: &Value,
+    prefer: &str,
+    look: &mut dyn FnMut(),
+) -> Result<Value, CallError> {
     let began = Instant::now();
-    let request = post(url, ask).with("prefer", "wait");
+    let request = post(url, ask).with("prefer", prefer);
     let mut prediction = call(Api::Replicate, request, 0)?.value;
     loop {
         match prediction.get("status").and_then(Value::as_str) {
@@ -169,9 +177,10 @@ fn finished(url: String, ask: &Value) -> Result<Value, CallError> {
         if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return Err(CallError::Odd);
         }
-        let look = format!("{}/v1/predictions/{id}", base_url(Api::Replicate));
+        let url = format!("{}/v1/predictions/{id}", base_url(Api::Replicate));
+        look();
         std::thread::sleep(REST);
-        prediction = call(Api::Replicate, fetch::Request::new("GET", look), 0)?.value;
+        prediction = call(Api::Replicate, fetch::Request::new("GET", url), 0)?.value;
     }
 }
 
@@ -201,27 +210,47 @@ fn show(request: &Request, picture: &Picture, log: &mut Option<Pending>) -> Resp
             return with_cors(Api::Replicate.error(500, "internal", "The pictures can't be read."));
         }
     };
-    if let Ok(Some(kept)) = bucket.get_stream(&key) {
-        // Nothing was asked of the upstream.
-        *log = None;
-        return head(200)
-            .with("content-length", kept.info.size.to_string())
-            .body(Body::Stream(kept.body));
-    }
+    let mut asking = match turn::take(&bucket, &key, PATIENCE) {
+        Turn::Ours(asking) => asking,
+        other => {
+            // Nothing was asked of the upstream.
+            *log = None;
+            return match other {
+                Turn::Kept(kept) => head(200)
+                    .with("content-length", kept.info.size.to_string())
+                    .body(Body::Stream(kept.body)),
+                Turn::Refused(response) => response,
+                _ => with_cors(Failure::Timeout.response(Api::Replicate)),
+            };
+        }
+    };
     let ask = json!({ "input": picture.input });
     if let Some(log) = log {
         log.asked(ask.to_string().as_bytes());
     }
-    match make(&model, &ask, &bucket, &key) {
+    match make(&model, &ask, &bucket, &key, &mut asking) {
         Ok(bytes) => {
+            asking.end();
             head(200).with("content-length", bytes.len().to_string()).body(Body::Bytes(bytes))
         }
-        Err(error) => error.response(Api::Replicate),
+        // That this client has gone is no answer for the next.
+        Err(error @ CallError::Failed(Failure::Cut)) => {
+            asking.end();
+            error.response(Api::Replicate)
+        }
+        Err(error) => asking.refuse(error.response(Api::Replicate)),
     }
 }
 
-fn make(model: &str, ask: &Value, bucket: &Bucket, key: &str) -> Result<Vec<u8>, CallError> {
-    let prediction = finished(model_url(model), ask)?;
+fn make(
+    model: &str,
+    ask: &Value,
+    bucket: &Bucket,
+    key: &str,
+    asking: &mut Asking<'_>,
+) -> Result<Vec<u8>, CallError> {
+    let prediction = finished(model_url(model), ask, turn::HOLD, &mut || asking.renew())?;
+    asking.renew();
     let output = prediction.get("output");
     let url = output
         .and_then(|output| output.as_str().or_else(|| output.get(0)?.as_str()))
@@ -242,7 +271,7 @@ fn make(model: &str, ask: &Value, bucket: &Bucket, key: &str) -> Result<Vec<u8>,
     }
     let bytes = answer.body.read_all(LARGEST_PICTURE).map_err(|error| {
         eprintln!("the picture can't be read: {error:?}");
-        CallError::Odd
+        CallError::of(error)
     })?;
     let options =
         PutOptions { metadata: Vec::new(), expires: Expiry::Never, condition: Condition::None };

@@ -68,6 +68,12 @@ impl Error {
         matches!(self, Self::Failed(ErrorCode::HttpRequestDenied))
     }
 
+    /// Whether the request was ended in the middle: its own body failed, or the client for whom it was made has gone.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        matches!(self, Self::Failed(ErrorCode::ConnectionTerminated))
+    }
+
     /// Whether the other side took too long.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
