@@ -72,6 +72,30 @@ fn a_new_grant_is_refused_unless_it_is_allowed() {
 }
 
 #[test]
+fn a_deploy_says_which_settings_of_the_house_need_a_restart() {
+    let (house, _component) = start("one", "");
+    let table = std::fs::read_to_string(house.path().join("guesthouse.toml")).unwrap();
+    let (_, text) = house.run(&["deploy"]);
+    assert!(!text.contains("started again"), "{text}");
+    house.configure(&format!("[auth]\nplugin = \"guest\"\n[server]\ndrain = \"7s\"\n{table}"));
+    let (code, text) = house.run(&["deploy"]);
+    assert_eq!(code, 0, "{text}");
+    for part in [
+        "take effect when it is started again",
+        "auth.plugin: not set → \"guest\"",
+        "server.drain: not set → \"7s\"",
+        "nothing to deploy",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let (_, answer) = house.post("/v1/deployments", &json!({"dry_run": true}));
+    assert_eq!(answer["plan"]["restart"][0]["key"], "auth.plugin");
+    // A rollback reads no configuration, and has nothing to say about it.
+    let (_, text) = house.run(&["rollback", "guest"]);
+    assert!(!text.contains("started again"), "{text}");
+}
+
+#[test]
 fn a_plan_that_is_no_longer_true_is_not_carried_out() {
     let (house, component) = start("one", "");
     put(&component, &build("two"));

@@ -51,7 +51,7 @@ pub(super) async fn run(arguments: DeployArgs) -> anyhow::Result<ExitCode> {
     let planned: Value = client.send(ask(json!({"dry_run": true}))).await?.json().await?;
     let plan = planned.get("plan").unwrap_or(&Value::Null);
     if !arguments.json {
-        print!("{}", show(plan));
+        print!("{}{}", show(plan), restart(plan));
     }
     let idle = changes(plan).next().is_none();
     if arguments.dry_run || idle {
@@ -134,19 +134,40 @@ pub(super) fn show(plan: &Value) -> String {
                 row(format!("{title}  {sign} {item}"));
             }
         }
-        for setting in change.get("settings").and_then(Value::as_array).into_iter().flatten() {
-            let key = setting.get("key").and_then(Value::as_str).unwrap_or_default();
-            let value = |key: &str| match setting.get(key) {
-                None | Some(Value::Null) => "not set".to_owned(),
-                Some(value) => value.to_string(),
-            };
-            row(format!("setting   {key}: {} → {}", value("from"), value("to")));
+        for setting in settings(change, "settings") {
+            row(format!("setting   {setting}"));
         }
         if before == 0 {
             row("nothing but a new version".to_owned());
         }
     }
     table.to_string()
+}
+
+/// Settings that differ, in words.
+fn settings(value: &Value, key: &str) -> Vec<String> {
+    let settings = value.get(key).and_then(Value::as_array).into_iter().flatten();
+    let in_words = |setting: &Value| {
+        let key = setting.get("key").and_then(Value::as_str).unwrap_or_default();
+        let value = |key: &str| match setting.get(key) {
+            None | Some(Value::Null) => "not set".to_owned(),
+            Some(value) => value.to_string(),
+        };
+        format!("{key}: {} → {}", value("from"), value("to"))
+    };
+    settings.map(in_words).collect()
+}
+
+/// What no deploy applies; empty when there is nothing of the kind.
+fn restart(plan: &Value) -> String {
+    let settings = settings(plan, "restart");
+    if settings.is_empty() {
+        return String::new();
+    }
+    format!(
+        "These settings of the house itself take effect when it is started again, and not by a deploy:\n  {}\n",
+        settings.join("\n  ")
+    )
 }
 
 fn row_count(change: &Value) -> usize {
@@ -203,5 +224,8 @@ mod tests {
             assert!(shown.contains(part), "{part}: {shown}");
         }
         assert!(!shown.contains("same"));
+        assert_eq!(restart(&plan), "");
+        let plan = json!({"restart": [{"key": "auth.plugin", "from": "a", "to": null}]});
+        assert!(restart(&plan).contains("  auth.plugin: \"a\" → not set\n"), "{}", restart(&plan));
     }
 }

@@ -97,6 +97,7 @@ pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
         .build()?;
     let setup = Setup {
         file: config.file.clone(),
+        house: config.house.clone(),
         dev_secrets: arguments.env == Env::Dev,
         swap_drain: config.server.swap_drain,
         max_instances: config.engine.max_instances,

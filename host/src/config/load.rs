@@ -90,6 +90,7 @@ fn read(table: &DeTable<'_>, file: &Path, problems: &Problems, of_plugins: &Prob
         cache: Cache::default(),
         fetch: fetch::Fetch::default(),
         auth: Auth::default(),
+        house: root.as_json(&["plugins"]),
         plugins: BTreeMap::new(),
     };
     if let Some(reader) = root.table("server", "[server]") {

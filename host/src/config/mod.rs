@@ -46,6 +46,8 @@ pub struct Config {
     pub fetch: fetch::Fetch,
     /// `[auth]`
     pub auth: Auth,
+    /// Everything but the plugins as it was written: what takes effect at a start and only then.
+    pub house: serde_json::Map<String, serde_json::Value>,
     /// `[plugins.NAME]`, in the order of their names.
     pub plugins: BTreeMap<String, Arc<Plugin>>,
 }
@@ -221,7 +223,8 @@ pub struct Limits {
     pub outbound_first_byte: Duration,
     /// Time between bytes of a response. Default 60 s.
     pub outbound_idle: Duration,
-    /// Lines that the plugin may print in a second. Default 1000.
+    /// Lines that the plugin may print in a second; as many are written about its failures, and about its
+    /// outbound requests. Default 1000.
     pub log: u32,
 }
 

@@ -26,6 +26,8 @@ use tokio::sync::watch;
 pub struct Setup {
     /// The configuration, read anew for each deployment.
     pub file: PathBuf,
+    /// What the configuration said of the house itself at the start.
+    pub house: serde_json::Map<String, serde_json::Value>,
     /// Whether secrets may come from `.dev.vars`.
     pub dev_secrets: bool,
     /// `server.swap_drain`

@@ -244,7 +244,8 @@ impl Plugins {
             components.insert(name.clone(), wasm);
         }
         let force = |name: &str| request.force && asked(name);
-        let plan = Plan::new(base.sequence(), &active, &wanted, &force);
+        let plan = Plan::new(base.sequence(), &active, &wanted, &force)
+            .with_house(&self.setup.house, &config.house);
         let mut candidates = Vec::new();
         for change in &plan.plugins {
             if !matches!(change.change, Kind::Added | Kind::Changed) {

@@ -87,6 +87,8 @@ pub struct Plan {
     pub base: u64,
     /// Plugin by plugin.
     pub plugins: Vec<Change>,
+    /// Settings of the house itself that differ from those it was started with: no deployment applies them.
+    pub restart: Vec<Setting>,
 }
 
 impl Plan {
@@ -105,7 +107,16 @@ impl Plan {
             .collect();
         let text = serde_json::to_string(&(base, &plugins)).unwrap_or_default();
         let id = hex::encode(Sha256::digest(text)).chars().take(16).collect();
-        Self { id, base, plugins }
+        Self { id, base, plugins, restart: Vec::new() }
+    }
+
+    /// Says which settings of the house itself differ, for which it must be started again.
+    pub(super) fn with_house(mut self, was: &Map<String, Value>, is: &Map<String, Value>) -> Self {
+        let keys: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
+        for key in keys {
+            compare(key, was.get(key), is.get(key), &mut self.restart);
+        }
+        self
     }
 
     /// Whether anything happens.
@@ -312,6 +323,18 @@ mod tests {
         let removed = plan(Some(with()), None);
         assert_eq!(removed.plugins[0].change, Kind::Removed);
         assert!(removed.new_grants().is_empty());
+    }
+
+    #[test]
+    fn what_a_restart_is_needed_for_is_named_and_is_no_change_of_a_plugin() {
+        let map = |value: Value| value.as_object().unwrap().clone();
+        let was =
+            map(json!({"server": {"threads": 2}, "auth": {"plugin": "a", "cache_for": "1m"}}));
+        let is = map(json!({"server": {"threads": 2}, "auth": {"plugin": "b"}, "cache": {}}));
+        let plan = plan(None, None).with_house(&was, &is);
+        let keys: Vec<&str> = plan.restart.iter().map(|setting| setting.key.as_str()).collect();
+        assert_eq!(keys, ["auth.cache_for", "auth.plugin", "cache"]);
+        assert!(plan.is_empty());
     }
 
     proptest! {
