@@ -38,6 +38,18 @@ pub enum BodyError {
     },
 }
 
+impl From<hyper::Error> for BodyError {
+    fn from(error: hyper::Error) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl From<wasmtime_wasi_http::Error> for BodyError {
+    fn from(error: wasmtime_wasi_http::Error) -> Self {
+        Self::Plugin(error.to_string())
+    }
+}
+
 /// A body of a response (or of a request on its way to a plugin).
 pub enum Body {
     /// Nothing.

@@ -283,6 +283,7 @@ fn status(slot: &Slot) -> Value {
         "component": plugin.component,
         "routes": plugin.routes.iter().map(|route| route.text.as_str()).collect::<Vec<_>>(),
         "kv": plugin.kv,
+        "calls": plugin.calls,
         "secrets": plugin.secrets,
         "config": plugin.config,
         "cache": slot.cache.is_some(),

@@ -38,4 +38,7 @@ pub struct Caller {
     pub principal: Option<Arc<Principal>>,
     /// What the caller may spend, when the plugin has a budget.
     pub budget: Option<Budget>,
+    /// The plugins that the request came through, the first of them first; empty for a request that a
+    /// client sent to this plugin itself.
+    pub through: Vec<Arc<str>>,
 }

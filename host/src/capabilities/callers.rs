@@ -25,6 +25,22 @@ impl Callers {
         self.only = caller;
     }
 
+    /// The caller of the request that is served, if there is one at a time; else of the request that this
+    /// task serves.
+    #[must_use]
+    pub fn find(&self, task: Option<GuestTaskId>) -> Option<Arc<Caller>> {
+        match &self.of_tasks {
+            None => self.only.clone(),
+            Some(tasks) => tasks.get(&task?)?.upgrade(),
+        }
+    }
+
+    /// Whether the caller is to be found by the task.
+    #[must_use]
+    pub fn go_by_task(&self) -> bool {
+        self.of_tasks.is_some()
+    }
+
     /// The caller of the request that this task serves.
     pub fn of_task(&mut self, task: GuestTaskId, caller: Option<&Arc<Caller>>) {
         let tasks = self.of_tasks.get_or_insert_default();
@@ -56,12 +72,8 @@ impl HasData for HasCallers {
 pub(super) fn current<T: 'static>(
     access: &mut Access<'_, T, HasCallers>,
 ) -> Result<Option<Arc<Caller>>> {
-    if access.get().callers.of_tasks.is_none() {
-        return Ok(access.get().callers.only.clone());
-    }
     // The last of the stack is the task that the host started.
-    let request = access.as_context_mut().async_call_stack()?.last();
-    let view = access.get();
-    let tasks = view.callers.of_tasks.as_ref();
-    Ok(request.and_then(|task| tasks?.get(&task)?.upgrade()))
+    let by_task = access.get().callers.go_by_task();
+    let task = if by_task { access.as_context_mut().async_call_stack()?.last() } else { None };
+    Ok(access.get().callers.find(task))
 }

@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::plugins::{ActiveVersions, Plugins, Setup};
 use crate::quota::Ledger;
 use crate::rooms::Rooms;
-use crate::server::{self, AccessLog, Gate, House, Shutdown, Style};
+use crate::server::{self, AccessLog, Gate, House, Neighbourhood, Shutdown, Style};
 use crate::storage::rocks::Rocks;
 use crate::storage::rooms::RoomStore;
 use crate::storage::{Limits, Store};
@@ -117,6 +117,7 @@ pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     let style = if human { Style::Human } else { Style::Json };
     let log = config.server.access_log.then(|| AccessLog::start(style)).transpose()?;
     let idle = config.server.idle_timeout;
+    engine.party().meet(Box::new(Neighbourhood::new(&plugins, idle)));
     let ledger = Ledger::new(store.clone());
     let gate = Gate {
         authenticator: authenticator(&config, &plugins),

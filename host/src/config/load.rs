@@ -1,12 +1,15 @@
 //! From text to [`Config`]: the file and the tables that all plugins share.
 
 use super::callers;
-use super::diagnostics::{ConfigErrors, Problem};
+use super::diagnostics::{ConfigErrors, Problem, suggest};
 use super::fetch;
 use super::plugin::{Component, Routes, is_name, plugin};
 use super::reader::{Problems, Reader, a_type};
-use super::{Auth, Cache, Config, Durability, Engine, MOST_INSTANCES, Pooling, Server, Storage};
+use super::{
+    Auth, Cache, Config, Durability, Engine, MOST_INSTANCES, Plugin, Pooling, Server, Storage,
+};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,6 +113,7 @@ fn read(table: &DeTable<'_>, file: &Path, problems: &Problems, of_plugins: &Prob
         let mut memory = engine.memory.unwrap_or(0);
         reader.size("memory", &mut memory, 64 << 20..=1 << 44);
         engine.memory = (memory > 0).then_some(memory);
+        reader.number("call_depth", &mut engine.call_depth, 1..=64);
         optional(&mut reader, "slow_threads", &mut engine.slow_threads, 1..=256);
         reader.duration("compile_timeout", &mut engine.compile_timeout, SECOND / 10..=DAY);
         reader.size("compile_memory", &mut engine.compile_memory, 64 << 20..=1 << 40);
@@ -126,7 +130,7 @@ fn read(table: &DeTable<'_>, file: &Path, problems: &Problems, of_plugins: &Prob
     if let Some(reader) = root.table("auth", "[auth]") {
         callers::auth(reader, &mut config.auth);
     }
-    let mut asks_for_auth = Vec::new();
+    let (mut asks_for_auth, mut calls) = (Vec::new(), Vec::new());
     if let Some(reader) = root.table("plugins", "[plugins]") {
         let problems = of_plugins;
         let mut routes = Routes::new();
@@ -152,15 +156,34 @@ fn read(table: &DeTable<'_>, file: &Path, problems: &Problems, of_plugins: &Prob
             }
             let reader = Reader::new(table, format!("[plugins.{name}]"), problems);
             let most = config.engine.max_instances;
-            let asks = &mut asks_for_auth;
+            let asks = (&mut asks_for_auth, &mut calls);
             let component = Component::Named { file };
             let plugin = plugin(reader, name, span, component, most, problems, &mut routes, asks);
             config.plugins.insert(name.to_owned(), Arc::new(plugin));
         }
     }
     callers::check(&config.auth, &config.plugins, &asks_for_auth, of_plugins);
+    check_calls(&config.plugins, &calls, of_plugins);
     root.finish();
     config
+}
+
+/// Whether each plugin that is to be called is there. Can only be seen once all tables are read.
+fn check_calls(
+    plugins: &BTreeMap<String, Arc<Plugin>>,
+    calls: &[(String, Range<usize>)],
+    problems: &Problems,
+) {
+    for (callee, span) in calls.iter().filter(|(callee, _)| !plugins.contains_key(callee)) {
+        let known: Vec<&str> = plugins.keys().map(String::as_str).collect();
+        problems.add(
+            span.clone(),
+            format!(
+                "`calls` names no plugin: there is no [plugins.{callee}]. {}",
+                suggest(callee, &known)
+            ),
+        );
+    }
 }
 
 fn optional(

@@ -113,6 +113,8 @@ pub struct Engine {
     pub memory: Option<u64>,
     /// Whether to reserve memory for instances ahead of time. Default: probe.
     pub pooling: Pooling,
+    /// How deep plugins may call each other. Default 8.
+    pub call_depth: u32,
     /// Threads of the slow lane. Default: one for each serving thread.
     pub slow_threads: Option<usize>,
     /// How long compiling one component may take. Default 2 min.
@@ -163,6 +165,8 @@ pub struct Plugin {
     pub secrets: Vec<String>,
     /// Where it may send requests, the narrowest destination first.
     pub fetch: Vec<fetch::FetchGrant>,
+    /// Plugins that it may call.
+    pub calls: Vec<String>,
     /// What `wasi:config/store` gives.
     pub config: BTreeMap<String, String>,
     /// Whether callers are verified.
@@ -278,6 +282,7 @@ impl Default for Engine {
             max_instances: 1000,
             memory: None,
             pooling: Pooling::Auto,
+            call_depth: 8,
             slow_threads: None,
             compile_timeout: Duration::from_secs(120),
             compile_memory: 2 << 30,

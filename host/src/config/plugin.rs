@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 pub(super) type Routes =
     HashMap<(Option<http::Method>, Option<String>, Vec<super::route::Segment>), String>;
 
+/// Names, and where they were written, for what can only be seen once all tables are read.
+pub(super) type Places = Vec<(String, Range<usize>)>;
+
 /// Where a plugin's component is.
 #[derive(Clone, Copy)]
 pub(super) enum Component<'a> {
@@ -50,7 +53,7 @@ impl Plugin {
         let reader = Reader::new(parsed.get_ref(), format!("[plugins.{name}]"), &problems);
         let component = Component::Stored(component);
         let mut routes = Routes::new();
-        let mut asks = Vec::new();
+        let (mut asks, mut calls) = (Vec::new(), Vec::new());
         let plugin = plugin(
             reader,
             name,
@@ -59,7 +62,7 @@ impl Plugin {
             most_instances,
             &problems,
             &mut routes,
-            &mut asks,
+            (&mut asks, &mut calls),
         );
         let problems = problems.take();
         if problems.is_empty() {
@@ -80,7 +83,7 @@ pub(super) fn plugin(
     most_instances: u32,
     problems: &Problems,
     routes: &mut Routes,
-    asks_for_auth: &mut Vec<(String, Range<usize>)>,
+    (asks_for_auth, calls): (&mut Places, &mut Places),
 ) -> Plugin {
     // A protection that this version lacks must not look as if it were there.
     let component = match component {
@@ -106,6 +109,7 @@ pub(super) fn plugin(
         kv: Vec::new(),
         secrets: Vec::new(),
         fetch: Vec::new(),
+        calls: Vec::new(),
         config: BTreeMap::new(),
         auth: None,
         rate: None,
@@ -171,6 +175,10 @@ pub(super) fn plugin(
         }
     }
     plugin.fetch = fetch::grants(&mut reader, name, problems);
+    for (text, span) in reader.texts("calls") {
+        plugin.calls.push(text.to_owned());
+        calls.push((text.to_owned(), span));
+    }
     if let Some(table) = reader.table("config", &format!("[plugins.{name}.config]")) {
         for (key, _, value) in table.any() {
             match value.get_ref().as_str() {

@@ -313,7 +313,7 @@ impl WorkerState for Worker {
         task: GuestTaskId,
     ) -> Pin<Box<dyn Future<Output = ()> + 'static + Send + Sync>> {
         self.meter.reset(self.version.plugin.limits.cpu);
-        store.data_mut().callers_mut().of_task(task, fate.caller.as_ref());
+        store.data_mut().serve_one_more(task, fate.caller.as_ref());
         let mut fates = self.fates.lock();
         fates.retain(|fate| fate.strong_count() > 0);
         fates.push(Arc::downgrade(&fate));

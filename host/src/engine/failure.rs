@@ -43,6 +43,13 @@ pub enum Failure {
         /// `limits.queue`
         queue: u32,
     },
+    /// The turn of a call from another plugin did not come in time.
+    #[error(
+        "no place of the plugin came free within {0:?} for the call of another plugin (limits.concurrency \
+         of this plugin, limits.outbound_connect of the other; a call that came through this plugin \
+         before does not wait)"
+    )]
+    NoTurn(Duration),
     /// The host could not make an instance.
     #[error("no instance could be made: {0}")]
     Instance(String),
@@ -79,6 +86,7 @@ impl Failure {
             Self::Wall(_)
             | Self::GaveUp(_)
             | Self::QueueFull { .. }
+            | Self::NoTurn(_)
             | Self::NoPlace(_)
             | Self::Broken { .. }
             | Self::Replaced(_)

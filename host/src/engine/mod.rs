@@ -18,6 +18,7 @@
 //! | `idle` | its instances between two requests |
 //! | `answer` | the way of an answer to its request |
 //! | `sequential`, `concurrent` | wasi:http 0.2 and 0.3 |
+//! | `client` | `wasi:http/client` 0.3: for whom a request is made |
 //! | `room` | calls into rooms |
 //! | `verifying` | the verifier of an auth plugin |
 //! | `output` | what guests print |
@@ -28,6 +29,7 @@ mod admission;
 mod answer;
 pub mod artifact;
 mod breaker;
+mod client;
 pub mod compiler;
 mod concurrent;
 mod failure;
@@ -51,7 +53,7 @@ pub use settings::Decisions;
 pub use verifying::Verdict;
 pub use version::Version;
 
-use crate::capabilities::fetch::{self, FetchGrants, Network};
+use crate::capabilities::fetch::{self, Calls, FetchGrants, Network, Party};
 use crate::capabilities::kv::{self, KvGrants};
 use crate::capabilities::rooms;
 use crate::capabilities::secrets::{self, SecretGrants};
@@ -120,6 +122,8 @@ pub struct Engine {
     memory: MemoryQuota,
     idle: Arc<IdleCount>,
     network: Arc<Network>,
+    party: Arc<Party>,
+    call_depth: u32,
     fast_threads: usize,
     /// What the house itself tells a plugin.
     told: HostSettings,
@@ -161,6 +165,8 @@ impl Engine {
             memory: MemoryQuota::new(settings.memory.unwrap_or_else(quota::half_of_the_machine)),
             idle: Arc::new(IdleCount::new(most)),
             network: Network::new(outbound),
+            party: Arc::default(),
+            call_depth: settings.call_depth,
             fast_threads,
             told,
         }))
@@ -174,6 +180,11 @@ impl Engine {
     /// The way out of the house.
     pub fn network(&self) -> &Arc<Network> {
         &self.network
+    }
+
+    /// How plugins reach each other.
+    pub fn party(&self) -> &Arc<Party> {
+        &self.party
     }
 
     /// The compiled component, if it is there.
@@ -250,6 +261,7 @@ impl Engine {
                 secrets.injected(),
                 plugin.limits,
                 &self.network,
+                Calls::new(&plugin.calls, self.call_depth, &self.party),
             ),
             secrets,
             store,
@@ -297,5 +309,5 @@ fn link(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
 /// What only an engine with concurrency can link: WASI 0.3.
 fn link_concurrent(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p3::add_to_linker(linker)?;
-    wasmtime_wasi_http::p3::add_to_linker(linker)
+    client::add_to_linker(linker)
 }

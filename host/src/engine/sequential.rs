@@ -106,9 +106,7 @@ impl Sequential {
         let unfinished = Unfinished(Some(answer));
         let Instance { store, proxy, .. } = &mut instance;
         store.set_epoch_deadline(1);
-        store.data_mut().serve(gone);
-        // Also when there is none: the caller of the request before must be forgotten.
-        store.data_mut().callers_mut().only(request.extensions_mut().remove());
+        store.data_mut().serve(gone, request.extensions_mut().remove());
 
         let host = |error: wasmtime::Error| Failure::Instance(format!("{error:#}"));
         let mut http = store.data_mut().http();

@@ -7,6 +7,7 @@
 use super::meter::{Meter, Verdict};
 use super::output::{Channel, LogOutput};
 use super::quota::MemoryQuota;
+use crate::auth::Caller;
 use crate::capabilities::callers::{Callers, CallersView};
 use crate::capabilities::fetch::{FetchGrants, FetchView, Outbound};
 use crate::capabilities::kv::{KvGrants, KvView};
@@ -18,7 +19,7 @@ use crate::rooms::event::Event;
 use crate::storage::Store;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
-use wasmtime::component::ResourceTable;
+use wasmtime::component::{GuestTaskId, ResourceTable};
 use wasmtime::{ResourceLimiter, Result};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
@@ -119,9 +120,27 @@ impl State {
         &self.meter
     }
 
-    /// A request begins: when its client goes away, what it asked of other servers ends.
-    pub(super) fn serve(&mut self, gone: Option<CancellationToken>) {
-        self.outbound.serve(gone);
+    /// A request begins in an instance that serves one at a time: when its client goes away, what it asked
+    /// of others ends. Without a caller the one of the request before is forgotten.
+    pub(super) fn serve(&mut self, gone: Option<CancellationToken>, caller: Option<Arc<Caller>>) {
+        self.callers.only(caller.clone());
+        self.outbound.serve(gone, caller);
+    }
+
+    /// A request begins in an instance that serves several at a time.
+    pub(super) fn serve_one_more(&mut self, task: GuestTaskId, caller: Option<&Arc<Caller>>) {
+        self.callers.of_task(task, caller);
+        self.outbound.serve_one_more(caller);
+    }
+
+    /// Another server or plugin is about to be asked, in this task.
+    pub(super) fn next_request_of(&mut self, task: Option<GuestTaskId>) {
+        self.outbound.next_is_for(self.callers.find(task));
+    }
+
+    /// Whether the caller of a request is to be found by the task.
+    pub(super) fn goes_by_task(&self) -> bool {
+        self.callers.go_by_task()
     }
 
     /// The memory cap.
@@ -144,7 +163,7 @@ impl State {
         FetchView { grants: self.outbound.grants() }
     }
 
-    /// Who calls, to be told at the start of each request.
+    /// Who calls, to be told at the end of a request.
     pub(super) fn callers_mut(&mut self) -> &mut Callers {
         &mut self.callers
     }

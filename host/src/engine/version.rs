@@ -173,7 +173,8 @@ impl Version {
         self.admission.running()
     }
 
-    /// Gives a request to the plugin and waits for the head of its response.
+    /// Gives a request to the plugin and waits for the head of its response. With `patience` it waits for its
+    /// turn no longer than that.
     ///
     /// # Errors
     /// See [`Failure`]; the operator's log has been told.
@@ -181,12 +182,25 @@ impl Version {
         self: &Arc<Self>,
         request: http::Request<WasiBody>,
         exchange: &Arc<Exchange>,
+        patience: Option<Duration>,
     ) -> Result<http::Response<Body>, Failure> {
         let ticket = self.breaker.enter().map_err(|after| Failure::Broken { after })?;
-        let deadline = tokio::time::Instant::now() + self.plugin.limits.wall;
+        let now = tokio::time::Instant::now();
+        let deadline = now + self.plugin.limits.wall;
+        let admit = async {
+            let Some(patience) = patience.filter(|patience| *patience < self.plugin.limits.wall)
+            else {
+                return self.admission.admit(deadline).await;
+            };
+            // Of all failures only this one says that the turn did not come.
+            self.admission.admit(now + patience).await.map_err(|failure| match failure {
+                Failure::Wall(_) => Failure::NoTurn(patience),
+                failure => failure,
+            })
+        };
         let permit = tokio::select! {
             biased;
-            permit = self.admission.admit(deadline) => permit?,
+            permit = admit => permit?,
             () = self.cut.cancelled() => return Err(self.replaced()),
         };
         self.counters.requests.fetch_add(1, Relaxed);

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Keys of a plugin's table that give it something.
-const GRANTS: [&str; 5] = ["kv", "secrets", "fetch", "inject", "rooms"];
+const GRANTS: [&str; 6] = ["kv", "secrets", "fetch", "inject", "calls", "rooms"];
 
 /// What is to happen to a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -297,7 +297,7 @@ mod tests {
         );
         let after = record(
             "y",
-            json!({"routes": ["/b"], "kv": ["a", "b"], "secrets": ["KEY"], "limits": {"cpu": "2s"},
+            json!({"routes": ["/b"], "kv": ["a", "b"], "secrets": ["KEY"], "calls": ["c"], "limits": {"cpu": "2s"},
                    "config": {"l": "2"}, "cache": true}),
         );
         let plan = plan(Some(before), Some(after));
@@ -306,10 +306,10 @@ mod tests {
         assert_eq!(change.code.as_ref().unwrap().to.as_deref(), Some("y"));
         assert_eq!(change.routes.added, ["/b"]);
         assert_eq!(change.routes.removed, ["/a"]);
-        assert_eq!(change.grants.added, ["kv b", "secrets KEY"]);
+        assert_eq!(change.grants.added, ["calls c", "kv b", "secrets KEY"]);
         let keys: Vec<&str> = change.settings.iter().map(|s| s.key.as_str()).collect();
         assert_eq!(keys, ["cache", "config.k", "config.l", "limits.cpu"]);
-        assert_eq!(plan.new_grants(), ["a: kv b", "a: secrets KEY"]);
+        assert_eq!(plan.new_grants(), ["a: calls c", "a: kv b", "a: secrets KEY"]);
         assert_eq!(
             plan.summary(),
             "`a` differs in code, routes, grants, cache, config.k, config.l, limits.cpu"

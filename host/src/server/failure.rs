@@ -123,7 +123,12 @@ pub(super) fn response(refusal: &Refusal<'_>) -> Response<Body> {
             headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         Refusal::Storage
-        | Refusal::Plugin(Failure::QueueFull { .. } | Failure::NoPlace(_) | Failure::Replaced(_))
+        | Refusal::Plugin(
+            Failure::QueueFull { .. }
+            | Failure::NoTurn(_)
+            | Failure::NoPlace(_)
+            | Failure::Replaced(_),
+        )
         | Refusal::Room(
             RoomFailure::Busy(_)
             | RoomFailure::Full(_)
@@ -227,7 +232,7 @@ fn of_plugin(failure: &Failure) -> (StatusCode, String) {
         Failure::GaveUp(_) => {
             (StatusCode::BAD_GATEWAY, "No answer could be made from what was at hand.".to_owned())
         }
-        Failure::QueueFull { .. } | Failure::NoPlace(_) => (
+        Failure::QueueFull { .. } | Failure::NoTurn(_) | Failure::NoPlace(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "Too many requests at the moment. Try again soon.".to_owned(),
         ),

@@ -117,7 +117,7 @@ impl Gate {
             Err(error) => (None, Some(error)),
         };
         let mut limits = Limits::default();
-        let mut caller = Caller { principal, budget: None };
+        let mut caller = Caller { principal, budget: None, through: Vec::new() };
         if plugin.rate.is_some() || plugin.budget.is_some() {
             let name = Caller::account_name(caller.principal.as_deref(), address);
             let account = self.ledger.account(&plugin.name, &name).await.map_err(|error| {

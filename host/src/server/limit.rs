@@ -1,4 +1,4 @@
-//! The body of a request on its way to a plugin.
+//! The body of a request on its way to a plugin, from a client or from another plugin.
 //!
 //! Owns two limits: how large it may be, and how long the client may be silent in its middle. A body over
 //! a limit, or one that is no HTTP, is cut there, and a note says so to whoever answers the client: whatever
@@ -7,7 +7,6 @@
 use crate::body::{BodyError, Cut, Exchange};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,8 +14,8 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 /// A body with limits.
-pub(super) struct Limited {
-    body: Incoming,
+pub(super) struct Limited<B> {
+    body: B,
     left: u64,
     limit: u64,
     exchange: Arc<Exchange>,
@@ -24,14 +23,18 @@ pub(super) struct Limited {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Limited {
+impl<B> Limited<B> {
     /// At most `limit` bytes; the exchange is told when it does not come to its end.
-    pub(super) fn new(body: Incoming, limit: u64, idle: Duration, exchange: Arc<Exchange>) -> Self {
+    pub(super) fn new(body: B, limit: u64, idle: Duration, exchange: Arc<Exchange>) -> Self {
         Self { body, left: limit, limit, exchange, idle, timer: None }
     }
 }
 
-impl Body for Limited {
+impl<B> Body for Limited<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BodyError>,
+{
     type Data = Bytes;
     type Error = BodyError;
 
@@ -70,7 +73,7 @@ impl Body for Limited {
             }
             Poll::Ready(Some(Err(error))) => {
                 this.exchange.cut_request(Cut::Broken);
-                Poll::Ready(Some(Err(BodyError::Client(error))))
+                Poll::Ready(Some(Err(error.into())))
             }
             Poll::Ready(None) => Poll::Ready(None),
         }

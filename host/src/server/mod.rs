@@ -11,6 +11,8 @@
 //! TLS and ALPN come between `accept` and `serve_connection`; nothing behind that point looks at sockets.
 
 mod access_log;
+mod asking;
+mod calls;
 pub mod descriptors;
 mod failure;
 mod gate;
@@ -21,6 +23,7 @@ mod service;
 mod timed_io;
 
 pub use access_log::{AccessLog, Style};
+pub use calls::Neighbourhood;
 pub use gate::Gate;
 pub use service::House;
 

@@ -4,15 +4,14 @@
 //! into the module that owns it; nothing is decided here but the order.
 
 use super::access_log::{AccessLog, Entry};
+use super::asking;
 use super::failure::{self, Refusal};
 use super::gate::{Gate, Passed};
-use super::limit::Limited;
 use super::request_id::{self, X_REQUEST_ID};
 use super::room::Held;
-use crate::body::{Body, BodyError, Cut, Exchange, declared_length};
+use crate::body::{Body, BodyError, declared_length};
 use crate::cache::Decision;
-use crate::headers;
-use crate::plugins::{Plugins, Slot, State, Target};
+use crate::plugins::{Plugins, Slot, Target};
 use crate::rooms::{Rooms, door};
 use crate::routing::Found;
 use bytes::Bytes;
@@ -20,7 +19,6 @@ use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -263,51 +261,8 @@ impl House {
     }
 
     /// Asks the plugin.
-    async fn ask(&self, slot: &Slot, mut parts: Parts, body: Incoming) -> Response<Body> {
-        // What was meant for us alone; the guest does not see which fields that were.
-        headers::strip_named(&mut parts.headers);
-        let Some(version) = slot.active() else {
-            let refusal = match slot.state() {
-                State::Failed(_) => Refusal::NotLoaded,
-                State::Compiling | State::Serving => Refusal::Compiling,
-            };
-            return failure::response(&refusal);
-        };
-        let limit = slot.plugin.limits.body;
-        let exchange = Arc::new(Exchange::default());
-        let body = if body.is_end_stream() {
-            http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync()
-        } else {
-            Limited::new(body, limit, self.idle, exchange.clone()).map_err(to_guest).boxed_unsync()
-        };
-        let answer = version.handle(Request::from_parts(parts, body), &exchange).await;
-        // Whatever the guest made of a body that was cut: the client learns the cause.
-        match exchange.request_cut() {
-            Some(Cut::TooLarge) => return failure::response(&Refusal::BodyTooLarge(limit)),
-            Some(Cut::Broken) => return failure::response(&Refusal::BodyBroken),
-            Some(Cut::Idle) => return failure::response(&Refusal::BodyIdle),
-            None => {}
-        }
-        match answer {
-            Ok(response) => response,
-            Err(reason) => {
-                if matches!(reason, crate::engine::Failure::QueueFull { .. }) {
-                    version.turned_away(&reason);
-                }
-                failure::response(&Refusal::Plugin(&reason))
-            }
-        }
-    }
-}
-
-/// The error of a request body, in the words of wasi:http.
-fn to_guest(error: BodyError) -> wasmtime_wasi_http::Error {
-    use wasmtime_wasi_http::Error;
-    match error {
-        BodyError::Client(error) => Error::Hyper(error),
-        BodyError::TooLarge { limit } => Error::HttpRequestBodySize(Some(limit)),
-        BodyError::Idle(_) => Error::ConnectionReadTimeout,
-        BodyError::Plugin(text) => Error::InternalError(Some(text)),
+    async fn ask(&self, slot: &Slot, parts: Parts, body: Incoming) -> Response<Body> {
+        asking::ask(slot, Request::from_parts(parts, body), self.idle, None).await
     }
 }
 

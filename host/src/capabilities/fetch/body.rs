@@ -6,7 +6,6 @@
 use super::told::Told;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use parking_lot::Mutex;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -99,8 +98,8 @@ impl Body for Outgoing {
 }
 
 /// The body of a response, on its way to the guest. Dropping it before its end ends the request.
-pub(super) struct Returning {
-    body: Incoming,
+pub(super) struct Returning<B> {
+    body: B,
     left: u64,
     limit: u64,
     idle: Duration,
@@ -111,9 +110,9 @@ pub(super) struct Returning {
     told: Told,
 }
 
-impl Returning {
+impl<B> Returning<B> {
     pub(super) fn new(
-        body: Incoming,
+        body: B,
         limit: u64,
         idle: Duration,
         gone: Option<CancellationToken>,
@@ -133,7 +132,11 @@ impl Returning {
     }
 }
 
-impl Body for Returning {
+impl<B> Body for Returning<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
     type Data = Bytes;
     type Error = Error;
 

@@ -5,6 +5,7 @@
 //!
 //! | file | owns |
 //! |---|---|
+//! | `calls` | requests to other plugins of the house |
 //! | `policy` | which addresses a connection may go to |
 //! | `network` | resolving, checking, connecting, TLS |
 //! | `body` | sizes, silence, and the end of interest |
@@ -15,12 +16,15 @@
 //! thread that it runs on.
 
 mod body;
+mod calls;
 mod network;
 pub mod policy;
 mod told;
 
+pub use calls::{Call, Calls, Neighbours, Party};
 pub use network::{Network, Resolve};
 
+use crate::auth::Caller;
 use crate::config::Limits;
 use crate::config::fetch::{FetchGrant, Inject, Piece, Target};
 use crate::config::secrets::SecretText;
@@ -37,7 +41,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::thread::ThreadId;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use told::Told;
 use wasmtime::Result as Trappable;
@@ -82,10 +86,47 @@ impl Destination {
     }
 }
 
+/// Where one request goes.
+enum Way<'a> {
+    /// Out of the house, with these fields.
+    Network {
+        target: Target,
+        destination: &'a Destination,
+        inject: &'a [(HeaderName, HeaderValue)],
+    },
+    /// To the plugin of this name.
+    Plugin(Arc<str>),
+}
+
+impl std::fmt::Display for Way<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Network { target, .. } => target.fmt(f),
+            Self::Plugin(name) => write!(f, "plugin `{name}`"),
+        }
+    }
+}
+
+/// The body that came back.
+enum Answer {
+    Network(hyper::body::Incoming),
+    Plugin(crate::body::Body),
+}
+
+/// Which request an instance works on, when it asks others.
+#[derive(Clone, Default)]
+struct Origin {
+    /// Cancelled when the client has gone away.
+    gone: Option<CancellationToken>,
+    /// Who called, and through which plugins.
+    caller: Option<Arc<Caller>>,
+}
+
 /// The destinations that one plugin was granted.
 pub struct FetchGrants {
     told: Told,
     destinations: Vec<Destination>,
+    calls: Calls,
     limits: Limits,
     places: Arc<Semaphore>,
 }
@@ -99,6 +140,7 @@ impl FetchGrants {
         secrets: &BTreeMap<String, SecretText>,
         limits: Limits,
         network: &Arc<Network>,
+        calls: Calls,
     ) -> Arc<Self> {
         let told = Told::new(plugin, limits.log);
         if grants.iter().any(|grant| grant.url.tls)
@@ -118,6 +160,7 @@ impl FetchGrants {
         };
         Arc::new(Self {
             destinations: grants.iter().map(destination).collect(),
+            calls,
             limits,
             places: Arc::new(Semaphore::new(limits.outbound as usize)),
             told,
@@ -127,7 +170,7 @@ impl FetchGrants {
     /// Whether there is any destination.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.destinations.is_empty()
+        self.destinations.is_empty() && self.calls.is_empty()
     }
 
     fn find(&self, target: &Target, path: &str) -> Option<&Destination> {
@@ -143,21 +186,24 @@ impl FetchGrants {
         Error::HttpRequestDenied
     }
 
-    /// Sends a request to the end of the response's head.
-    async fn send(
-        self: Arc<Self>,
-        request: Request<WasiBody>,
-        options: RequestOptions,
-        gone: Option<CancellationToken>,
-    ) -> Result<Response<WasiBody>, Error> {
-        let target = Target::of(request.uri())
-            .map_err(|why| self.deny(request.uri(), &format!("the URL {why}")))?;
-        let Some(destination) = self.find(&target, request.uri().path()) else {
-            let why = format!(
-                "no grant reaches it. To allow it, add \"{target}\" to `fetch` of [plugins.{}]",
-                self.told.plugin()
-            );
-            return Err(self.deny(request.uri(), &why));
+    /// Where a request goes.
+    fn way(&self, uri: &http::Uri) -> Result<Way<'_>, Error> {
+        let target = Target::of(uri).map_err(|why| self.deny(uri, &format!("the URL {why}")))?;
+        let callee = calls::callee(&target);
+        if let Some(name) = callee.filter(|name| self.calls.is_granted(name)) {
+            return Ok(Way::Plugin(name.into()));
+        }
+        let Some(destination) = self.find(&target, uri.path()) else {
+            let line = match callee {
+                Some(name) => format!(
+                    "add \"{name}\" to `calls` of [plugins.{0}], if the plugin `{name}` is meant, or \
+                     \"{target}\" to its `fetch`",
+                    self.told.plugin()
+                ),
+                None => format!("add \"{target}\" to `fetch` of [plugins.{}]", self.told.plugin()),
+            };
+            let why = format!("no grant reaches it. To allow it, {line}");
+            return Err(self.deny(uri, &why));
         };
         let inject = destination.inject.as_ref().map_err(|missing| {
             self.told.say(|plugin| {
@@ -170,36 +216,70 @@ impl FetchGrants {
             });
             Error::ConfigurationError
         })?;
+        Ok(Way::Network { target, destination, inject })
+    }
 
+    /// A place among the plugin's outbound requests.
+    async fn place(&self, patience: Duration) -> Result<OwnedSemaphorePermit, Error> {
+        match tokio::time::timeout(patience, self.places.clone().acquire_owned()).await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(_)) | Err(_) => {
+                self.told.say(|plugin| {
+                    tracing::warn!(
+                        plugin,
+                        "{} outbound requests are at work, and none ended within {patience:?} \
+                         (limits.outbound)",
+                        self.limits.outbound
+                    );
+                });
+                Err(Error::ConnectionLimitReached)
+            }
+        }
+    }
+
+    /// Sends a request to the end of the response's head.
+    async fn send(
+        self: Arc<Self>,
+        request: Request<WasiBody>,
+        options: RequestOptions,
+        origin: Origin,
+    ) -> Result<Response<WasiBody>, Error> {
+        let way = self.way(request.uri())?;
         let limits = self.limits;
         let capped = |wish: Option<Duration>, limit: Duration| wish.map_or(limit, |w| w.min(limit));
         let connect = capped(options.connect_timeout, limits.outbound_connect);
         let first_byte = capped(options.first_byte_timeout, limits.outbound_first_byte);
         let idle = capped(options.between_bytes_timeout, limits.outbound_idle);
+        let Origin { gone, caller } = origin;
 
-        let place = tokio::time::timeout(connect, self.places.clone().acquire_owned()).await;
-        let Ok(Ok(place)) = place else {
-            self.told.say(|plugin| {
-                tracing::warn!(
-                    plugin,
-                    "{} outbound requests are at work, and none ended within {connect:?} (limits.outbound)",
-                    limits.outbound
-                );
-            });
-            return Err(Error::ConnectionLimitReached);
-        };
-
+        let place = self.place(connect).await?;
         let (mut parts, body) = request.into_parts();
-        parts.uri = rewritten(&parts.uri, &target)?;
         strip(&mut parts.headers);
-        // The client writes the one that belongs to the URI.
+        // It is written anew, as it belongs to the URI.
         parts.headers.remove(header::HOST);
-        for (name, value) in inject {
-            parts.headers.insert(name, value.clone());
-        }
         let progress = Progress::start();
         let body = Outgoing::new(body, limits.outbound_request, progress.clone());
-        let sending = destination.client().request(Request::from_parts(parts, body));
+        let name = way.to_string();
+        let sending = async {
+            match way {
+                Way::Network { target, destination, inject } => {
+                    parts.uri = rewritten(&parts.uri, &target)?;
+                    for (name, value) in inject {
+                        parts.headers.insert(name, value.clone());
+                    }
+                    let sent = destination.client().request(Request::from_parts(parts, body));
+                    let answer = sent.await.map_err(|error| self.explain(&error, &target))?;
+                    Ok::<_, Error>(answer.map(Answer::Network))
+                }
+                Way::Plugin(callee) => {
+                    let request =
+                        Request::from_parts(parts, body.map_err(Error::from).boxed_unsync());
+                    let call =
+                        self.calls.call(&self.told, callee, caller.as_deref(), connect, request);
+                    Ok(call?.await.map(Answer::Plugin))
+                }
+            }
+        };
         let ended = async {
             match &gone {
                 Some(gone) => gone.cancelled().await,
@@ -207,12 +287,12 @@ impl FetchGrants {
             }
         };
         let response = tokio::select! {
-            response = sending => response.map_err(|error| self.explain(&error, &target))?,
+            response = sending => response?,
             () = progress.stalled(connect + first_byte) => {
                 self.told.say(|plugin| {
                     tracing::warn!(
                         plugin,
-                        destination = %target,
+                        destination = name,
                         "no response within {first_byte:?} (limits.outbound_first_byte)"
                     );
                 });
@@ -222,9 +302,16 @@ impl FetchGrants {
         };
         let (mut parts, body) = response.into_parts();
         strip(&mut parts.headers);
-        let body =
-            Returning::new(body, limits.outbound_response, idle, gone, place, self.told.clone());
-        Ok(Response::from_parts(parts, body.boxed_unsync()))
+        let (limit, told) = (limits.outbound_response, self.told.clone());
+        let body = match body {
+            Answer::Network(body) => {
+                Returning::new(body, limit, idle, gone, place, told).boxed_unsync()
+            }
+            Answer::Plugin(body) => {
+                Returning::new(body, limit, idle, gone, place, told).boxed_unsync()
+            }
+        };
+        Ok(Response::from_parts(parts, body))
     }
 
     /// What a failure of the client means to a guest; the operator is told where it matters.
@@ -315,19 +402,39 @@ fn rewritten(uri: &http::Uri, target: &Target) -> Result<http::Uri, Error> {
 /// *Prepare*: how the requests of one instance leave.
 pub struct Outbound {
     grants: Arc<FetchGrants>,
-    gone: Option<CancellationToken>,
+    origin: Origin,
+    /// For whom the next request is made, where an instance works for several callers at a time.
+    next: Option<Option<Arc<Caller>>>,
 }
 
 impl Outbound {
     /// With the plugin's grants.
     #[must_use]
     pub fn new(grants: Arc<FetchGrants>) -> Self {
-        Self { grants, gone: None }
+        Self { grants, origin: Origin::default(), next: None }
     }
 
-    /// The request that the instance now serves: when its client goes away, outbound requests end.
-    pub fn serve(&mut self, gone: Option<CancellationToken>) {
-        self.gone = gone;
+    /// The request that the instance now serves: when its client goes away, outbound requests end, and
+    /// plugins that are called learn of its caller.
+    pub fn serve(&mut self, gone: Option<CancellationToken>, caller: Option<Arc<Caller>>) {
+        self.origin = Origin { gone, caller };
+    }
+
+    /// One of several requests that the instance now serves. A call for which nobody says whose it is has no
+    /// caller, and counts as the deepest of all.
+    pub fn serve_one_more(&mut self, caller: Option<&Arc<Caller>>) {
+        let depth = |caller: Option<&Arc<Caller>>| caller.map_or(0, |caller| caller.through.len());
+        if let Some(caller) = caller
+            && depth(Some(caller)) > depth(self.origin.caller.as_ref())
+        {
+            let through = caller.through.clone();
+            self.origin.caller = Some(Arc::new(Caller { through, ..Caller::default() }));
+        }
+    }
+
+    /// For whom the next request is made; it follows at once.
+    pub fn next_is_for(&mut self, caller: Option<Arc<Caller>>) {
+        self.next = Some(caller);
     }
 
     /// The plugin's grants.
@@ -347,8 +454,11 @@ impl WasiHttpHooks for Outbound {
         options: Option<RequestOptions>,
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Sent {
-        let sending =
-            self.grants.clone().send(request, options.unwrap_or_default(), self.gone.clone());
+        let mut origin = self.origin.clone();
+        if let Some(caller) = self.next.take() {
+            origin.caller = caller;
+        }
+        let sending = self.grants.clone().send(request, options.unwrap_or_default(), origin);
         Box::new(async move {
             // The connection is the pool's: there is nothing to drive here.
             let io: Io = Box::new(std::future::ready(Ok(())));
@@ -382,11 +492,15 @@ pub fn add_to_linker<T: Send + 'static>(
 
 impl grants::Host for FetchView<'_> {
     fn check(&mut self, url: String) -> Trappable<Result<(), grants::Refusal>> {
-        let found = url.parse::<http::Uri>().ok().and_then(|uri| {
+        let target = url.parse::<http::Uri>().ok().and_then(|uri| {
             let target = Target::of(&uri).ok()?;
-            self.grants.find(&target, uri.path())
+            Some((target, uri))
         });
-        Ok(match found {
+        let Some((target, uri)) = target else { return Ok(Err(grants::Refusal::NotGranted)) };
+        if calls::callee(&target).is_some_and(|name| self.grants.calls.is_granted(name)) {
+            return Ok(Ok(()));
+        }
+        Ok(match self.grants.find(&target, uri.path()) {
             None => Err(grants::Refusal::NotGranted),
             Some(destination) => match &destination.inject {
                 Ok(_) => Ok(()),

@@ -50,8 +50,14 @@ fn the_narrowest_grant_decides_what_is_sent_along() {
     ];
     list.sort_by_key(|grant| std::cmp::Reverse(grant.url.rank()));
     let network = Network::new(&crate::config::fetch::Fetch::default());
-    let grants =
-        FetchGrants::new("test", &list, &secret(&[("KEY", "k")]), Limits::default(), &network);
+    let grants = FetchGrants::new(
+        "test",
+        &list,
+        &secret(&[("KEY", "k")]),
+        Limits::default(),
+        &network,
+        Calls::new(&[], 8, &Arc::default()),
+    );
     let injected = |url: &str| {
         let uri: http::Uri = url.parse().unwrap();
         let found = grants.find(&Target::of(&uri).unwrap(), uri.path()).unwrap();

@@ -157,6 +157,15 @@ fn every_wrong_line_says_where_and_what_to_do() {
         (p("fetch = [{ allow_private = true }]"), "needs `url"),
         ("[fetch]\nroots = \"none.pem\"\n".into(), "no file"),
         ("[fetch]\nhosts = { x = \"10.0.0.1\" }\n".into(), "list of IP addresses"),
+        (p("calls = [\"b\"]"), "there is no [plugins.b]. Known here: a."),
+        (
+            format!(
+                "{PLUGIN}calls = [\"transpil\"]\n[plugins.transpile]\ncomponent = \"a.wasm\"\n"
+            ),
+            "Did you mean `transpile`?",
+        ),
+        (p("calls = \"a\""), "calls"),
+        ("[engine]\ncall_depth = 0\n".into(), "from 1 to 64"),
         (p("auth = \"required\""), "nobody is there to give it: name the plugin"),
         (p("auth = \"requird\""), "Did you mean `required`?"),
         ("[auth]\nplugin = \"nobody\"\n".into(), "there is no [plugins.nobody]"),

@@ -1,5 +1,6 @@
 //! Sends what it is sent to wherever `x-url` says, with the fields that `x-send` names, and returns the
-//! answer as it comes. Errors become `599` and their name. `/check` asks about a grant.
+//! answer as it comes. Errors become `599` and their name. `/check` asks about a grant. Of several URLs with blanks
+//! between them, the rest is the next one's `x-url`.
 
 use guesthouse_sdk::fetch::{self, Refusal};
 use guesthouse_sdk::{Body, Handler, Request, Response};
@@ -18,7 +19,14 @@ impl Handler for Component {
                 Err(Refusal::SecretsMissing(names)) => Response::text(503, names.join(",")),
             };
         }
+        let (url, rest) = match url.split_once(' ') {
+            Some((url, rest)) => (url.to_owned(), Some(rest.to_owned())),
+            None => (url, None),
+        };
         let mut out = fetch::Request::new(&request.method(), url);
+        if let Some(rest) = rest {
+            out = out.with("x-url", rest);
+        }
         let send = request.header("x-send").unwrap_or_default();
         for name in send.split(',').filter(|name| !name.is_empty()) {
             if let Some(value) = request.header(name) {

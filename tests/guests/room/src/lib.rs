@@ -224,6 +224,17 @@ fn command_of(id: ConnId, command: &str, rest: &str) -> Result<(), Error> {
             }
             Ok(())
         }
+        // Asks a server, or another plugin.
+        "fetch" => {
+            let said = match guesthouse_sdk::fetch::Request::new("GET", rest).send() {
+                Ok(mut answer) => {
+                    let body = answer.body.read_all(1 << 16).unwrap_or_default();
+                    format!("{} {}", answer.status, String::from_utf8_lossy(&body))
+                }
+                Err(error) => format!("{error:?}"),
+            };
+            reply(id, &said)
+        }
         "spin" => loop {
             std::hint::black_box(0);
         },
