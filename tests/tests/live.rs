@@ -303,3 +303,34 @@ async fn an_operator_may_keep_the_unknown_from_writing() {
     assert_eq!(ann.put_code("a", "let n = 0;\n", false).await.status(), 200);
     assert_eq!(nobody.text("/live/a/code").await, "let n = 0;\n");
 }
+
+/// The same house with the playground, as the reference configuration has it.
+fn house_with_playground() -> Option<House> {
+    let pages = house_folder().join("playground");
+    if !pages.exists() {
+        guesthouse_tests::clients::skip("the playground was not built: it wants Node.js");
+        return None;
+    }
+    let playground = plugin(
+        "playground",
+        &component("assets"),
+        "routes = [\"/live/{room}\", \"/playground/*\"]\nkv = [\"playground\"]\n\
+         config = { namespace = \"playground\", spa = \"index.html\" }\n",
+    );
+    let live = config(&component("live"), "").replace("\"/live/{room}\", ", "");
+    let house = House::start(&(live + &playground));
+    let (code, text) =
+        house.run(&["assets", "publish", "--plugin", "playground", pages.to_str().unwrap()]);
+    assert_eq!(code, 0, "{text}");
+    Some(house)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_browsers_edit_one_room_and_see_each_other_and_what_the_code_does() {
+    let Some(chromium) = guesthouse_tests::clients::chromium() else { return };
+    let Some(house) = tokio::task::block_in_place(house_with_playground) else { return };
+    let Some(mut command) = node_command("live-browser.mjs") else { return };
+    command.env("HOUSE", &house.url).env("GUESTHOUSE_CHROMIUM", chromium).env("RUNS", "0");
+    let output = guesthouse_tests::clients::finish(&mut command);
+    println!("{}", text_of(&output));
+}

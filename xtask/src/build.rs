@@ -1,6 +1,6 @@
 //! `cargo xtask build`: the folder that runs alone.
 
-use crate::{Workspace, must, prerequisites, step};
+use crate::{Workspace, must, playground, prerequisites, step};
 use anyhow::{Context, Result};
 use std::ffi::OsStr;
 use std::io::IsTerminal;
@@ -45,6 +45,7 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
         anyhow::bail!("building the host failed; the lines above say why");
     }
     lay_out(workspace)?;
+    playground::build(workspace);
     eprintln!(
         "— {} is ready after {:.0} s",
         workspace.house().display(),

@@ -8,6 +8,7 @@ mod bench;
 mod build;
 mod check;
 mod languages;
+mod playground;
 mod policy;
 mod prerequisites;
 mod run;

@@ -1,7 +1,7 @@
 //! `cargo xtask run`: the house with its sample site.
 
 use crate::build::{build, guesthouse};
-use crate::{Workspace, must};
+use crate::{Workspace, must, playground};
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -47,9 +47,28 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
             _ = house.wait();
             return Err(error);
         }
+        let pages = playground::folder(workspace);
+        if pages.exists() {
+            let mut publish = guesthouse(workspace);
+            publish.args([
+                "assets",
+                "publish",
+                "--plugin",
+                "playground",
+                "--admin",
+                admin,
+                "--data",
+            ]);
+            if let Err(error) = must(publish.arg(&data).arg(pages), "publishing the playground") {
+                _ = house.kill();
+                _ = house.wait();
+                return Err(error);
+            }
+        }
         wait_until_served(listen)?;
         println!();
         println!("  the site      {listen}/");
+        println!("  a live room   {listen}/live/hello");
         println!("  what to try   curl -i {listen}/swVersion.json");
         println!("                curl -si --compressed {listen}/ | head");
         println!(

@@ -84,9 +84,15 @@ fn one_line(text: &str) -> String {
 
 /// The folder that has `node_modules`, and the scripts of the tests as `scripts`.
 fn node(workspace: &Workspace) -> Result<PathBuf> {
-    prerequisites::install(&[NODE])?;
     let source = workspace.root.join("tests/clients/node");
     let folder = workspace.target.join("clients/node");
+    npm(&source, &folder, "installing the npm packages of the tests")?;
+    Ok(folder)
+}
+
+/// Installs what the lock file in `source` names into `folder/node_modules`, with `source` as `folder/scripts`.
+pub(crate) fn npm(source: &Path, folder: &Path, what: &str) -> Result<()> {
+    prerequisites::install(&[NODE])?;
     let read = |name: &str| {
         let path = source.join(name);
         std::fs::read_to_string(&path).with_context(|| format!("{} can't be read", path.display()))
@@ -94,14 +100,14 @@ fn node(workspace: &Workspace) -> Result<PathBuf> {
     let (package, lock) = (read("package.json")?, read("package-lock.json")?);
     let version = output_of(Command::new("node").arg("--version"))?;
     let wanted = [version.as_str(), package.as_str(), lock.as_str()].concat();
-    install_once(&folder, &wanted, "installing the npm packages of the tests", || {
-        std::fs::create_dir_all(&folder)?;
+    install_once(folder, &wanted, what, || {
+        std::fs::create_dir_all(folder)?;
         std::fs::write(folder.join("package.json"), &package)?;
         std::fs::write(folder.join("package-lock.json"), &lock)?;
         quiet(
             Command::new("npm")
                 .args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"])
-                .current_dir(&folder),
+                .current_dir(folder),
         )
     })?;
     // Node looks for packages beside a script. With `--preserve-symlinks` this place is beside it, and what is
@@ -111,10 +117,10 @@ fn node(workspace: &Workspace) -> Result<PathBuf> {
         std::fs::remove_file(&scripts)?;
     }
     if !scripts.exists() {
-        std::os::unix::fs::symlink(&source, &scripts)
+        std::os::unix::fs::symlink(source, &scripts)
             .with_context(|| format!("{} could not be linked", scripts.display()))?;
     }
-    Ok(folder)
+    Ok(())
 }
 
 /// The interpreter of the tests' own environment.

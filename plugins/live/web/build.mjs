@@ -1,0 +1,23 @@
+// Bundles the playground into the folder that is given.
+import { build } from "esbuild";
+import { copyFile, mkdir } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const [out] = process.argv.slice(2);
+await mkdir(join(out, "playground"), { recursive: true });
+for (const name of ["main.js", "main.css"]) {
+  await build({
+    entryPoints: [join(here, "src", name)],
+    outfile: join(out, "playground", name),
+    bundle: true,
+    minify: true,
+    format: "esm",
+    target: "es2022",
+    legalComments: "linked",
+    preserveSymlinks: true,
+    nodePaths: [join(process.cwd(), "node_modules")],
+  });
+}
+await copyFile(join(here, "index.html"), join(out, "index.html"));
