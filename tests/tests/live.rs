@@ -1,15 +1,15 @@
 //! The live plugin: one program, edited through every door by clients that know nothing of each other.
 
-use guesthouse_tests::clients::{node_command, text_of};
+use guesthouse_tests::clients::{node_command, python_command, text_of};
 use guesthouse_tests::deploy::put;
 use guesthouse_tests::websocket::WebSocket;
-use guesthouse_tests::{House, house_folder, plugin};
+use guesthouse_tests::{House, PATIENCE, house_folder, plugin};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn component(name: &str) -> PathBuf {
     house_folder().join(format!("plugins/{name}.wasm"))
@@ -17,9 +17,14 @@ fn component(name: &str) -> PathBuf {
 
 /// The plugins as the reference configuration has them.
 fn config(live: &Path, rest: &str) -> String {
-    let grants =
-        "rooms = { routes = [\"/live/{room}\", \"/live/{room}/*\", \"/api-v1/{room}/*\"] }\n";
+    let grants = "calls = [\"transpile\"]\n\
+        rooms = { routes = [\"/live/{room}\", \"/live/{room}/*\", \"/api-v1/{room}/*\"] }\n";
     plugin("live", live, &format!("{grants}{rest}"))
+        + &plugin(
+            "transpile",
+            &component("transpile"),
+            "routes = [\"/transpile\"]\nkv = [\"default\"]",
+        )
 }
 
 fn house() -> House {
@@ -80,6 +85,9 @@ async fn a_room_that_nobody_has_changed_is_the_template_and_is_not_kept() {
     let session = rest.json("/live/new/session.json").await;
     assert!(session["code"].as_str().unwrap().contains("Write your code here!"));
     assert_eq!((&session["exists"], &session["codeSpace"]), (&json!(false), &json!("new")));
+    // Its page runs all the same.
+    assert!(rest.text("/live/new/index.js").await.contains("Write your code here!"));
+    assert!(rest.text("/live/new/embed").await.contains("/live/new/index.js"));
     let rooms = house.api("/v1/rooms");
     let kept = rooms["rooms"].as_array().unwrap().iter().find(|room| room["name"] == "new");
     assert!(kept.is_none_or(|room| room["bytes"] == 0), "{rooms}");
@@ -92,10 +100,71 @@ async fn a_room_that_nobody_has_changed_is_the_template_and_is_not_kept() {
 }
 
 #[tokio::test]
+async fn code_is_served_as_it_was_put_and_as_javascript() {
+    let house = house();
+    let rest = Rest::of(&house);
+    let code = "export const n: number = 41 + 1;\n";
+    let put: Value = rest.put_code("a", code, true).await.json().await.unwrap();
+    assert_eq!((&put["success"], &put["updated"]), (&json!(true), &json!(["code", "transpiled"])));
+    let response = rest.send(Method::GET, "/live/a/code", None).await;
+    assert_eq!(header(&response, "content-type"), "application/javascript; charset=UTF-8");
+    assert_eq!(header(&response, "access-control-allow-origin"), "*");
+    assert_eq!(header(&response, "cross-origin-embedder-policy"), "require-corp");
+    assert_eq!(header(&response, "cache-control"), "no-cache");
+    assert_eq!(header(&response, "content_hash").len(), 8);
+    assert_eq!(response.text().await.unwrap(), code);
+    for path in ["index.js", "index.mjs", "js"] {
+        let script = rest.text(&format!("/live/a/{path}")).await;
+        assert!(script.contains("export const n = 41 + 1"), "{script}");
+    }
+    let session = rest.json("/live/a/session.json").await;
+    assert_eq!((&session["hash"], &session["exists"]), (&put["hash"], &json!(true)));
+    assert_eq!(rest.json("/api-v1/a/session").await["session"]["code"], code);
+    assert_eq!(rest.json("/live/a/room").await, json!({ "codeSpace": "a" }));
+    // What is kept is kept.
+    let house = house.crash_and_restart();
+    let rest = Rest::of(&house);
+    assert_eq!(rest.json("/api-v1/a/code").await["hash"], put["hash"]);
+}
+
+#[tokio::test]
+async fn while_code_is_wrong_the_last_that_was_right_is_served_and_the_error_is_told() {
+    let house = house();
+    let rest = Rest::of(&house);
+    let mut socket = WebSocket::open(&house, "/live/a/websocket").await;
+    assert_eq!(rest.put_code("a", "export const right = 1;\n", true).await.status(), 200);
+    let refused = rest.put_code("a", "export const = 2;\n", true).await;
+    assert_eq!(refused.status(), 400);
+    let refused: Value = refused.json().await.unwrap();
+    assert!(
+        refused["error"].as_str().unwrap().starts_with("Transpilation failed: 1:14"),
+        "{refused}"
+    );
+    let response = rest.send(Method::GET, "/live/a/index.js", None).await;
+    assert!(header(&response, "warning").contains("errors"));
+    assert!(response.text().await.unwrap().contains("right = 1"));
+    assert!(rest.text("/live/a/embed").await.contains("id=\"errors\""));
+    assert_eq!(rest.json("/live/a/errors").await["errors"][0]["line"], 1);
+    let told = async |socket: &mut WebSocket, wanted: bool| loop {
+        let message: Value = serde_json::from_str(&socket.text().await).unwrap();
+        if message["type"] == "errors" && message["errors"].as_array().unwrap().is_empty() == wanted
+        {
+            break;
+        }
+    };
+    told(&mut socket, false).await;
+    // And as soon as it is right again, without anyone asking.
+    assert_eq!(rest.put_code("a", "export const right = 3;\n", false).await.status(), 200);
+    told(&mut socket, true).await;
+    assert!(rest.text("/live/a/index.js").await.contains("right = 3"));
+    assert!(!rest.text("/live/a/embed").await.contains("id=\"errors\""));
+}
+
+#[tokio::test]
 async fn what_users_wrote_runs_in_a_box() {
     let house = house();
     let rest = Rest::of(&house);
-    rest.put_code("a", "document.title = 'x';\n", false).await;
+    rest.put_code("a", "document.title = 'x';\n", true).await;
     for path in ["/live/a/embed", "/live/a/iframe", "/live/a/", "/live/a/htm"] {
         let response = rest.send(Method::GET, path, None).await;
         let policy = header(&response, "content-security-policy").to_owned();
@@ -139,6 +208,57 @@ async fn public_files_are_kept_revalidated_and_deleted() {
     assert_eq!(rest.client.put(&up).body("x").send().await.unwrap().status(), 400);
 }
 
+#[tokio::test]
+async fn versions_never_change_and_can_be_gone_back_to() {
+    let house = house();
+    let rest = Rest::of(&house);
+    rest.put_code("a", "export const n = 1;\n", true).await;
+    let made =
+        rest.send(Method::POST, "/live/a/versions", Some(json!({ "message": "first" }))).await;
+    assert_eq!(made.status(), 201);
+    rest.put_code("a", "export const n = 2;\n", true).await;
+    rest.send(Method::POST, "/live/a/versions", Some(json!({}))).await;
+    let list = rest.json("/live/a/versions").await;
+    assert_eq!(
+        (&list["versionCount"], &list["versions"][0]["message"]),
+        (&json!(2), &json!("first"))
+    );
+    let response = rest.send(Method::GET, "/live/a/version/1/index.js", None).await;
+    assert_eq!(header(&response, "cache-control"), "public, max-age=31536000, immutable");
+    assert!(response.text().await.unwrap().contains("n = 1"));
+    assert_eq!(rest.text("/live/a/version/2/code").await, "export const n = 2;\n");
+    assert!(rest.text("/live/a/version/1/embed").await.contains("/live/a/version/1/index.js"));
+    for (path, status, error) in [
+        ("/live/a/version/x", 400, "Invalid version number"),
+        ("/live/a/version/9", 404, "Version not found"),
+        ("/live/a/version/1/x", 404, "Invalid version route"),
+    ] {
+        let response = rest.send(Method::GET, path, None).await;
+        assert_eq!(response.status(), status);
+        assert_eq!(response.json::<Value>().await.unwrap()["error"], error);
+    }
+    let back = rest.send(Method::POST, "/live/a/version/1/restore", Some(json!({}))).await;
+    assert_eq!(back.status(), 200);
+    assert_eq!(rest.text("/live/a/code").await, "export const n = 1;\n");
+    assert!(rest.text("/live/a/index.js").await.contains("n = 1"));
+    // What was there before going back is in the history.
+    let history = rest.json("/live/a/history").await;
+    let last = history["history"].as_array().unwrap().last().unwrap()["number"].as_u64().unwrap();
+    assert_eq!(
+        rest.json(&format!("/live/a/history/{last}")).await["code"],
+        "export const n = 2;\n"
+    );
+    let back =
+        rest.send(Method::POST, &format!("/live/a/history/{last}/restore"), Some(json!({}))).await;
+    assert_eq!(back.status(), 200);
+    assert_eq!(rest.text("/live/a/code").await, "export const n = 2;\n");
+    assert_eq!(rest.json("/live/a/hashCode/99").await, json!({}));
+    // A page of another origin can't have its visitor's browser do that: it would have to ask first.
+    let url = format!("{}/live/a/version/1/restore", house.url);
+    let plain = rest.client.post(url).header("content-type", "text/plain").body("{}").send().await;
+    assert_eq!(plain.unwrap().status(), 415);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_of_the_original_protocol_edit_together_and_lose_nothing() {
     let house = house();
@@ -153,6 +273,19 @@ async fn clients_of_yjs_edit_together_and_see_each_other() {
     let Some(mut command) = node_command("live-yjs.mjs") else { return };
     let output = guesthouse_tests::clients::finish(command.env("HOUSE", &house.url));
     println!("{}", text_of(&output));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agents_edit_by_mcp_with_the_official_clients() {
+    let house = house();
+    if let Some(mut command) = node_command("live-mcp.mjs") {
+        let output = guesthouse_tests::clients::finish(command.env("HOUSE", &house.url));
+        println!("{}", text_of(&output));
+    }
+    if let Some(mut command) = python_command("live_mcp.py") {
+        let output = guesthouse_tests::clients::finish(command.env("HOUSE", &house.url));
+        println!("{}", text_of(&output));
+    }
 }
 
 /// A script that does what it is told.
@@ -231,6 +364,45 @@ async fn documents_are_equal_after_swaps_cuts_and_crashes_and_no_swap_closes_a_s
     let house = house.crash_and_restart();
     script.ask(&format!("url {}", house.url));
     println!("{}", script.ask("fresh"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lone_client_stays_connected_and_its_room_sleeps() {
+    let house = House::start(
+        &config(&component("live"), "").replace("rooms = {", "rooms = { idle = \"2s\","),
+    );
+    // Beyond the 30 seconds after which a client that hears nothing gives up.
+    let seconds = std::env::var("GUESTHOUSE_IDLE").unwrap_or_else(|_| "40".to_owned());
+    let url = house.url.clone();
+    let idle = std::thread::spawn(move || {
+        let mut command = node_command("live-idle.mjs")?;
+        command.env("HOUSE", url).env("SECONDS", seconds);
+        Some(text_of(&guesthouse_tests::clients::finish(&mut command)))
+    });
+    // It connects, says who it is, and from then on its room has nothing to do.
+    let began = Instant::now();
+    let room = |house: &House| {
+        let rooms = house.api("/v1/rooms");
+        rooms["rooms"].as_array().into_iter().flatten().find(|room| room["name"] == "lone").cloned()
+    };
+    let asleep = loop {
+        assert!(began.elapsed() < PATIENCE || idle.is_finished(), "the room does not sleep");
+        if idle.is_finished() {
+            break None;
+        }
+        if let Some(room) = tokio::task::block_in_place(|| room(&house))
+            && room["sockets"] == 1
+            && room["awake"] == false
+        {
+            break Some(room);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let text = tokio::task::block_in_place(|| idle.join().unwrap());
+    let Some(text) = text else { return };
+    assert_eq!(text.trim(), "connected 1");
+    let asleep = asleep.expect("the room never slept");
+    println!("{asleep}");
 }
 
 /// A house whose verifier believes `Bearer good NAME`.
@@ -330,7 +502,7 @@ async fn two_browsers_edit_one_room_and_see_each_other_and_what_the_code_does() 
     let Some(chromium) = guesthouse_tests::clients::chromium() else { return };
     let Some(house) = tokio::task::block_in_place(house_with_playground) else { return };
     let Some(mut command) = node_command("live-browser.mjs") else { return };
-    command.env("HOUSE", &house.url).env("GUESTHOUSE_CHROMIUM", chromium).env("RUNS", "0");
+    command.env("HOUSE", &house.url).env("GUESTHOUSE_CHROMIUM", chromium);
     let output = guesthouse_tests::clients::finish(&mut command);
     println!("{}", text_of(&output));
 }

@@ -26,6 +26,8 @@ pub const YJS: &str = "yjs";
 const TRANSPILE_AFTER: u64 = 200;
 /// How long after an edit the session goes into the history, at the latest.
 const SAVE_AFTER: u64 = 30_000;
+/// How long after nobody could make JavaScript it is tried again.
+const AGAIN_AFTER: u64 = 600_000;
 /// Updates since the last compaction: beyond, it is time. Their keys fit into one transaction.
 const MOST_UPDATES: u64 = 4000;
 /// Bytes of them, or those of the document if it has more.
@@ -475,7 +477,7 @@ impl Live {
         let now = self_room::now();
         if self.jobs.transpile.is_some_and(|at| at <= now) && !self.transpile(false)? {
             // Nobody waits for it: whoever asks for the JavaScript has it made.
-            self.plan(Jobs { transpile: Some(now + 30_000), save: self.jobs.save })?;
+            self.plan(Jobs { transpile: Some(now + AGAIN_AFTER), save: self.jobs.save })?;
         }
         if self.jobs.save.is_some_and(|at| at <= now) {
             crate::history::save(self)?;

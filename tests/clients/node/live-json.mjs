@@ -128,9 +128,9 @@ await check("a patch reaches the others and not its sender", async () => {
   await bob.edit((session) => ({ code: session.code.replace("😀", "😀 é%"), css: "p { color: red }" }));
   await ann.followTo(sessionHash(bob.session));
   assert.deepEqual(ann.session, bob.session);
-  ann.say({ type: "ping" });
-  await ann.hear((message) => message.type === "pong");
-  assert.ok(!ann.heard.some((message) => message.hashCode === sessionHash(bob.session)), "an echo");
+  bob.say({ type: "ping" });
+  await bob.hear((message) => message.type === "pong");
+  assert.ok(!bob.heard.some((message) => message.oldHash && message.hashCode === sessionHash(bob.session)), "an echo");
   const stored = await (await fetch(`${house}/live/pair/code`)).text();
   assert.equal(stored, ann.session.code);
   ann.close();
