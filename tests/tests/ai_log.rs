@@ -183,3 +183,25 @@ async fn entries_go_by_themselves_when_their_days_are_over() {
         }
     }
 }
+#[tokio::test]
+async fn a_log_that_fails_fails_no_request_and_is_said() {
+    let upstream = ai::start().await;
+    // A namespace that was not granted; a storage that does not take an entry of this size.
+    let denied = with_settings(&upstream, "log_namespace = \"elsewhere\"");
+    let whole = config().replacen("config = {", "config = { log = \"full\",", 1);
+    let full = start(&upstream, &format!("[storage]\nmax_value = \"8KiB\"\n{whole}"));
+    let messages = json!([{ "role": "user", "content": "long ".repeat(4000) }]);
+    for (house, why) in [(&denied, "AccessDenied"), (&full, "TooLarge")] {
+        for stream in [false, true] {
+            let body = json!({ "model": "mock", "messages": messages, "stream": stream });
+            let request = client().post(format!("{}/openai", house.url)).json(&body);
+            let answer = request.send().await.unwrap();
+            assert_eq!(answer.status(), 200);
+            let text = answer.text().await.unwrap();
+            assert!(text.contains("mock"), "{text}");
+        }
+        house.wait_for_log("an entry of the AI log was lost");
+        house.wait_for_log(why);
+        assert!(logs(house, "").await.is_empty());
+    }
+}
