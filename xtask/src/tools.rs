@@ -34,6 +34,7 @@ impl Tools {
     pub(crate) fn prepare(workspace: &Workspace) -> Self {
         let mut tools = Self::default();
         tools.add("GUESTHOUSE_NODE", node(workspace));
+        tools.add("GUESTHOUSE_SOURCES", sources(workspace));
         tools.add("GUESTHOUSE_PYTHON", python(workspace));
         for (variable, package, find) in PROGRAMS {
             let installed = prerequisites::install(&[package]);
@@ -121,6 +122,14 @@ pub(crate) fn npm(source: &Path, folder: &Path, what: &str) -> Result<()> {
             .with_context(|| format!("{} could not be linked", scripts.display()))?;
     }
     Ok(())
+}
+
+/// The folder that has `node_modules` with packages that ship their TypeScript sources.
+fn sources(workspace: &Workspace) -> Result<PathBuf> {
+    let source = workspace.root.join("tests/clients/sources");
+    let folder = workspace.target.join("clients/sources");
+    npm(&source, &folder, "installing the packages whose sources are transpiled")?;
+    Ok(folder)
 }
 
 /// The interpreter of the tests' own environment.

@@ -118,7 +118,7 @@ fn require_of(declaration: &VariableDeclaration<'_>) -> Option<(String, String)>
 }
 
 /// Their places are places of other texts, and must not get into a source map.
-struct WithoutPlace;
+pub(crate) struct WithoutPlace;
 
 impl VisitMut<'_> for WithoutPlace {
     fn visit_span(&mut self, span: &mut Span) {

@@ -12,6 +12,7 @@
 //! | `cache_from` | `8192` | bytes of a source from which its result is kept |
 //! | `import_map` | none | JSON with `imports`, for `importMap=1` |
 
+mod accessors;
 mod diagnostics;
 mod helpers;
 mod import_map;

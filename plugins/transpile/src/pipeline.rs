@@ -1,5 +1,6 @@
 //! From source to output: parse, check, transform, inline helpers, minify, print.
 
+use crate::accessors;
 use crate::diagnostics::{self, Diagnostic};
 use crate::helpers;
 use crate::import_map::{ImportMap, Rewrite};
@@ -60,6 +61,9 @@ pub fn transpile(
     wrong(parsed.diagnostics)?;
     let mut program = parsed.program;
     not_lowered(source, options, &program)?;
+    if source.contains("accessor") {
+        accessors::lower(&allocator, source, &mut program);
+    }
 
     let semantic = SemanticBuilder::new()
         .with_check_syntax_error(true)
@@ -224,9 +228,10 @@ fn not_lowered(
         }
 
         fn visit_accessor_property(&mut self, accessor: &AccessorProperty<'a>) {
-            let message =
-                "The `accessor` keyword can't be lowered yet; write a getter and a setter";
-            self.found.push((accessor.span.start, accessor.span.start + 8, message));
+            if !accessor.decorators.is_empty() && !self.standard {
+                let message = "An accessor with a decorator can't be lowered yet; write a getter and a setter";
+                self.found.push((accessor.span.start, accessor.span.start + 8, message));
+            }
             walk::walk_accessor_property(self, accessor);
         }
     }

@@ -75,6 +75,13 @@ const cases = {
   'super in async and arrows': `class A { v() { return 1 } } class B extends A { async w() { return (() => super.v() + 1)() } } export default await new B().w();`,
   'labels, getters, tagged templates': `const tag = (s: TemplateStringsArray, ...v: any[]) => [s.raw.join('|'), v]; outer: for (const a of [1, 2]) { for (;;) { continue outer } } export default tag\`a\${1}\\n\${2}b\`;`,
   'unicode': `const größe = 'ü'; const o = { 'ключ': größe, '😀': 1 }; export default [o, größe.length, '\\u{1F600}'];`,
+  'accessor': `let n = 0; const key = () => 'k' + n++; class A { accessor x = 1; static accessor s = 2; accessor #p = 3; accessor 'a b' = 4; accessor 5 = 'five';
+      accessor [key()] = 6; accessor y: any; bump() { this.#p += this.x; return this.#p } }
+    class B extends A { accessor x = 10 } const b = new B(); b.x += 1; b.y = 'y'; A.s++;
+    export default [b.bump(), b.x, A.s, b['a b'], b[5], (b as any).k0, n, b.y, Object.keys(b), Object.getOwnPropertyNames(A.prototype), 'x' in b,
+      (() => { try { return Reflect.get(A.prototype, 'x', {}) } catch (e) { return (e as Error).constructor.name } })()];`,
+  'accessor lowered': [`class A { static #count = 0; accessor x = A.#count++; accessor f = () => this.x; static accessor t = A.#count } abstract class C { abstract accessor z: number }
+    class D extends C { override accessor z = 3; private accessor q!: string } const a = new A(); a.x = 5; export default [a.x, a.f(), A.t, new D().z, new A().x];`, { target: 'es2020' }],
   'exceptions': `class MyError extends Error { constructor(public code: number) { super('mine ' + code) } } throw new MyError(4);`,
   'import meta and dynamic import': `const os = await import('node:os'); export default [typeof import.meta.url, typeof os.cpus];`,
   'class expressions and computed keys': `let n = 0; const k = () => 'k' + n++; const C = class { [k()] = n; static [k()]() { return n } }; export default [Object.keys(new C()), (C as any).k1()];`,
