@@ -17,14 +17,18 @@ const WASMTIME_FEATURES: &str = "run,serve,compile,cranelift,pooling-allocator,c
 /// Of npm.
 const WORKERD: &str = "1.20261117.1";
 
-const OTHERS: [&str; 3] = ["wasmtime-serve", "workerd", "nginx"];
+const ESBUILD: &str = "0.28.2";
+
+const OTHERS: [&str; 5] = ["wasmtime-serve", "workerd", "nginx", "esbuild", "transpile-native"];
 
 const HELP: &str = "\
 cargo xtask bench [--quick] [--only NAME] [--with LIST] [--docs]
 
   --quick   under two minutes: for comparing a change with what was before, not for publishing
-  --only    one measure: hello, asset, kv, start, memory, events, switch, neighbour
-  --with    which others to compare with: wasmtime-serve,workerd,nginx (default: all), or none
+  --only    one measure: hello, asset, kv, start, memory, events, switch, tokens, streams,
+            transpile, neighbour
+  --with    which others to compare with: wasmtime-serve,workerd,nginx,esbuild,transpile-native
+            (default: all), or none
   --docs    write docs/performance.md and its plots
 
 It needs two cores, and nothing else that is busy on them.";
@@ -58,10 +62,12 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     run.args(pass)
         .env("GUESTHOUSE_HOUSE", workspace.house())
         .env("GUESTHOUSE_GUESTS", workspace.guests());
-    let others: [(&str, &str, Find); 3] = [
+    let others: [(&str, &str, Find); 5] = [
         ("wasmtime-serve", "--wasmtime", wasmtime),
         ("workerd", "--workerd", workerd),
         ("nginx", "--nginx", nginx),
+        ("esbuild", "--esbuild", esbuild),
+        ("transpile-native", "--transpile", transpile_native),
     ];
     for (name, flag, find) in others {
         if !with.iter().any(|wanted| wanted == name) {
@@ -124,6 +130,36 @@ fn workerd(workspace: &Workspace) -> Result<PathBuf> {
         must(&mut npm, "npm install workerd")
     })?;
     Ok(program)
+}
+
+/// The folder whose `node_modules` has esbuild as a program and as wasm.
+fn esbuild(workspace: &Workspace) -> Result<PathBuf> {
+    let folder = folder(workspace)?;
+    let installed =
+        |name: &str| folder.join("node_modules").join(name).join("package.json").exists();
+    if installed("esbuild") && installed("esbuild-wasm") {
+        return Ok(folder);
+    }
+    step("fetching esbuild, once", || {
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"])
+            .arg(&folder)
+            .args([format!("esbuild@{ESBUILD}"), format!("esbuild-wasm@{ESBUILD}")])
+            .stdout(Stdio::null());
+        must(&mut npm, "npm install esbuild")
+    })?;
+    Ok(folder)
+}
+
+/// Compiles oxc for this machine, in a folder of its own.
+fn transpile_native(workspace: &Workspace) -> Result<PathBuf> {
+    let target = workspace.target.join("bench/transpile");
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--release", "--package=transpile-native", "--target-dir"]).arg(&target);
+    step("building the transpile plugin's pipeline without wasm", || {
+        must(&mut cargo, "building transpile-native")
+    })?;
+    Ok(target.join("release/transpile-native"))
 }
 
 /// Never installed from here: in many systems its package starts a server at once.

@@ -22,6 +22,8 @@ pub struct Load {
     pub host: String,
     /// The path.
     pub path: String,
+    /// What is posted; none: it is a GET.
+    pub body: Option<std::sync::Arc<str>>,
     /// Connections at a time.
     pub connections: usize,
     /// Requests a second over all connections; none: as many as there are answers.
@@ -58,7 +60,15 @@ struct Tally {
 impl Load {
     /// The request as it goes over the wire.
     fn request(&self) -> Vec<u8> {
-        format!("GET {} HTTP/1.1\r\nhost: {}\r\n\r\n", self.path, self.host).into_bytes()
+        let Self { path, host, .. } = self;
+        match &self.body {
+            None => format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n"),
+            Some(body) => format!(
+                "POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            ),
+        }
+        .into_bytes()
     }
 
     /// Loads the server for one round.

@@ -14,6 +14,7 @@ mod report;
 mod streams;
 mod subjects;
 mod switch;
+mod transpile;
 
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
@@ -65,6 +66,8 @@ fn main() -> Result<()> {
             "--docs" => docs = Some(PathBuf::from(value()?)),
             "--wasmtime" => tools.wasmtime = Some(value()?.into()),
             "--workerd" => tools.workerd = Some(value()?.into()),
+            "--esbuild" => tools.esbuild = Some(value()?.into()),
+            "--transpile" => tools.transpile = Some(value()?.into()),
             "--nginx" => tools.nginx = Some(value()?.into()),
             _ => bail!("unknown argument {argument}"),
         }

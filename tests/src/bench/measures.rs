@@ -107,7 +107,7 @@ pub fn all(effort: Effort, tools: &Tools, only: &str) -> Result<Results> {
     let folder = tempfile::tempdir()?;
     let bench = Bench { effort, tools, folder: &folder };
     type Measure = fn(&Bench<'_>, &mut Results) -> Result<()>;
-    let measures: [(&str, Measure); 8] = [
+    let measures: [(&str, Measure); 11] = [
         ("hello", hello),
         ("asset", asset),
         ("kv", kv),
@@ -115,6 +115,9 @@ pub fn all(effort: Effort, tools: &Tools, only: &str) -> Result<Results> {
         ("memory", memory),
         ("events", super::streams::events),
         ("switch", super::switch::switch),
+        ("tokens", super::streams::tokens),
+        ("streams", super::streams::many),
+        ("transpile", super::transpile::transpile),
         ("neighbour", neighbour),
     ];
     for (name, measure) in measures {
@@ -161,6 +164,7 @@ impl Bench<'_> {
             address,
             host: host.to_owned(),
             path: path.to_owned(),
+            body: None,
             connections: CONNECTIONS,
             rate: None,
             warm_up: self.effort.warm_up,
@@ -169,7 +173,7 @@ impl Bench<'_> {
     }
 
     /// All in turns, as often as there are rounds.
-    fn table(&self, title: &'static str, subjects: &[(&str, &Server, Load)]) -> Result<Table> {
+    pub fn table(&self, title: &'static str, subjects: &[(&str, &Server, Load)]) -> Result<Table> {
         let mut rows: Vec<Row> = subjects
             .iter()
             .map(|(name, ..)| Row { name: (*name).to_owned(), rounds: Vec::new() })

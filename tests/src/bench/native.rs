@@ -17,6 +17,11 @@ const HELLO: Bytes = Bytes::from_static(b"hello from wit-bindgen");
 
 type Body = Either<Full<Bytes>, UnsyncBoxBody<Bytes, Infallible>>;
 
+/// Pieces of an answer that comes as fast as it can.
+pub const TOKENS: usize = 20_000;
+/// Between the pieces of an answer that comes as fast as a language model writes.
+pub const PACE: Duration = Duration::from_millis(50);
+
 /// Bytes of the asset that everybody serves.
 pub const ASSET: usize = 10 << 10;
 
@@ -63,8 +68,35 @@ fn answer<B>(request: &Request<B>, asset: Bytes) -> Response<Body> {
             response
         }
         "/events" => Response::new(Either::Right(events())),
+        "/burst/chat/completions" => chat(futures::stream::iter(0..TOKENS).map(|_| ())),
+        "/paced/chat/completions" => {
+            let ticks = tokio::time::interval(PACE);
+            let ticks = futures::stream::unfold(ticks, |mut ticks| async move {
+                ticks.tick().await;
+                Some(((), ticks))
+            });
+            chat(ticks)
+        }
         _ => Response::new(Either::Left(Full::new(HELLO))),
     }
+}
+
+/// An answer of a language model, a piece of text at each of these moments. A piece says when it was sent, in
+/// nanoseconds.
+fn chat(moments: impl futures::Stream<Item = ()> + Send + 'static) -> Response<Body> {
+    let pieces = moments.map(|()| {
+        let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_nanos());
+        let piece = format!(
+            "data: {{\"id\":\"chatcmpl-0123456789abcdefghijklmnop\",\"object\":\"chat.completion.chunk\",\
+             \"created\":1,\"model\":\"mock\",\"sent\":{now},\"choices\":[{{\"index\":0,\"delta\":\
+             {{\"content\":\" word\"}},\"logprobs\":null,\"finish_reason\":null}}]}}\n\n"
+        );
+        Ok(Frame::data(Bytes::from(piece)))
+    });
+    let mut response = Response::new(Either::Right(StreamBody::new(pieces).boxed_unsync()));
+    let events = hyper::header::HeaderValue::from_static("text/event-stream");
+    response.headers_mut().insert(hyper::header::CONTENT_TYPE, events);
+    response
 }
 
 /// An event each millisecond, which says when it was sent, in nanoseconds.

@@ -66,9 +66,21 @@ impl Server {
         Ok(())
     }
 
-    /// CPU seconds so far, of all its threads.
+    /// CPU seconds so far, of all its threads and of the processes that it started.
     pub fn cpu(&self) -> f64 {
-        cpu(self.child.id())
+        fn tree(pid: u32) -> f64 {
+            let children = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+            let children = children
+                .flatten()
+                .filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+            let pids: Vec<u32> = children
+                .flat_map(|text| {
+                    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()
+                })
+                .collect();
+            cpu(pid) + pids.into_iter().map(tree).sum::<f64>()
+        }
+        tree(self.child.id())
     }
 
     /// Resident memory in KiB.

@@ -1,12 +1,19 @@
-//! What a component between an upstream and its client adds to each event of a stream.
+//! What a component between an upstream and its client adds to a stream: to each event, to its speed, and in memory
+//! for each of many.
 
 use super::measures::{Bench, Results, spread};
-use super::subjects;
+use super::native::{PACE, TOKENS};
+use super::process::Server;
+use super::subjects::{self, House};
 use anyhow::{Context, Result, bail};
-use guesthouse_tests::guest;
+use guesthouse_tests::{guest, house_folder};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant, SystemTime};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
+
+/// Streams at a time.
+const STREAMS: usize = 500;
 
 /// Directly and through a component in turns; the upstream is on the core of the clients.
 pub fn events(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
@@ -55,4 +62,160 @@ fn median(address: SocketAddr, host: &str, path: &str, during: Duration) -> Resu
     // The first events find everything cold.
     latencies.drain(..latencies.len() / 10);
     Ok(spread(latencies).1)
+}
+
+/// A house whose OpenAI plugin has this upstream for every chat.
+fn house(bench: &Bench<'_>, name: &str, upstream: &Server) -> Result<House> {
+    let openai = house_folder().join("plugins/openai.wasm");
+    let at = upstream.address;
+    let settings = format!(
+        "kv = [\"ai-logs\"]\nfetch = [\"http://{at}\"]\nconfig = {{ base_url = \"http://{at}/{name}\" }}\n\
+         instances = {{ reuse = 1000 }}\n\
+         limits = {{ concurrency = 600, outbound = 600, cpu = \"1h\", wall = \"1h\" }}\n"
+    );
+    bench.house(name, &[("openai", &openai, &settings)])
+}
+
+/// A chat that wants its answer as a stream.
+fn chat(host: &str, path: &str) -> Vec<u8> {
+    let body = "{\"model\":\"mock\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"Go on.\"}]}";
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+/// One answer as fast as it comes, directly and through the OpenAI plugin in turns.
+pub fn tokens(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
+    let upstream = subjects::upstream()?;
+    let house = house(bench, "burst", &upstream)?;
+    let (mut ratios, mut speeds, mut costs) = (Vec::new(), Vec::new(), Vec::new());
+    speed(house.server.address, &chat("openai", "/openai"))?;
+    for _ in 0..bench.effort.rounds {
+        let direct = speed(upstream.address, &chat("upstream", "/burst/chat/completions"))?;
+        let cpu = house.server.cpu();
+        let through = speed(house.server.address, &chat("openai", "/openai"))?;
+        costs.push((house.server.cpu() - cpu) * 1e6 / TOKENS as f64);
+        ratios.push(through / direct);
+        speeds.push(through);
+    }
+    let (low, middle, high) = spread(ratios);
+    results.target(
+        "tokens a second of one answer through the OpenAI plugin, against direct",
+        "none",
+        format!(
+            "{middle:.2} ({low:.2}–{high:.2}): {:.0} tokens/s, {:.1} µs of CPU time each",
+            spread(speeds).1,
+            spread(costs).1
+        ),
+        true,
+    );
+    Ok(())
+}
+
+/// Pieces of text a second of one answer.
+fn speed(address: SocketAddr, request: &[u8]) -> Result<f64> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let began = Instant::now();
+    stream.write_all(request)?;
+    let mut lines = BufReader::with_capacity(64 << 10, stream).lines();
+    let status = lines.next().context("no answer")??;
+    if !status.contains(" 200 ") {
+        bail!("the answer was {status}");
+    }
+    let mut left = TOKENS;
+    while left > 0 {
+        let line = lines.next().context("the stream ended")??;
+        left -= usize::from(line.starts_with("data: {"));
+    }
+    Ok(TOKENS as f64 / began.elapsed().as_secs_f64())
+}
+
+/// Many answers at the speed of language models, all through the OpenAI plugin on one core.
+pub fn many(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
+    let upstream = subjects::upstream()?;
+    let during = (bench.effort.measure * 2).max(Duration::from_secs(4));
+    let (mut each, mut delays, mut used) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let house = house(bench, "paced", &upstream)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let local = tokio::task::LocalSet::new();
+        // What the first stream brings is not each one's.
+        local.block_on(&runtime, listen(house.server.address, 1, during / 4))?;
+        let before = house.server.rss();
+        let work = async {
+            let streams = listen(house.server.address, STREAMS, during);
+            let middle = async {
+                tokio::time::sleep(during / 2).await;
+                let (cpu, began) = (house.server.cpu(), Instant::now());
+                tokio::time::sleep(during / 4).await;
+                (house.server.rss(), (house.server.cpu() - cpu) / began.elapsed().as_secs_f64())
+            };
+            let (streams, middle) = tokio::join!(streams, middle);
+            anyhow::Ok((streams?, middle))
+        };
+        let (latencies, (rss, share)) = local.block_on(&runtime, work)?;
+        each.push(rss.saturating_sub(before) as f64 / STREAMS as f64);
+        delays.push(spread(latencies).1);
+        used.push(share);
+    }
+    let (low, middle, high) = spread(each);
+    results.target(
+        "resident memory, each of 500 streams through the OpenAI plugin on one core",
+        "≤ 80 KiB",
+        format!(
+            "{middle:.0} KiB ({low:.0}–{high:.0}); at {:.0} tokens/s in all {:.0} % of the core, p50 {:.1} ms from \
+             upstream to client",
+            STREAMS as f64 / PACE.as_secs_f64(),
+            spread(used).1 * 100.0,
+            spread(delays).1
+        ),
+        middle <= 80.0,
+    );
+    Ok(())
+}
+
+/// Opens so many streams and reads them all for a while: milliseconds from the sending of each piece to its arrival.
+async fn listen(address: SocketAddr, count: usize, during: Duration) -> Result<Vec<f64>> {
+    let end = tokio::time::Instant::now() + during;
+    let readers: Vec<_> = (0..count)
+        .map(|_| {
+            tokio::task::spawn_local(async move {
+                let mut latencies = Vec::new();
+                let read = async {
+                    let mut stream = tokio::net::TcpStream::connect(address).await?;
+                    stream.write_all(&chat("openai", "/openai")).await?;
+                    let mut lines = tokio::io::BufReader::new(stream).lines();
+                    let status = lines.next_line().await?.context("no answer")?;
+                    if !status.contains(" 200 ") {
+                        bail!("the answer was {status}");
+                    }
+                    while let Some(line) = lines.next_line().await? {
+                        let Some((_, rest)) = line.split_once("\"sent\":") else { continue };
+                        let sent: f64 = rest.split(',').next().context("no time")?.parse()?;
+                        let now = SystemTime::UNIX_EPOCH.elapsed()?.as_nanos() as f64;
+                        latencies.push((now - sent) / 1e6);
+                    }
+                    Err::<(), _>(anyhow::anyhow!("a stream ended"))
+                };
+                match tokio::time::timeout_at(end, read).await {
+                    Ok(ended) => ended.map(|()| latencies),
+                    Err(_) => Ok(latencies),
+                }
+            })
+        })
+        .collect();
+    let mut all = Vec::new();
+    for reader in readers {
+        let latencies = reader.await??;
+        if latencies.is_empty() {
+            bail!("a stream brought nothing");
+        }
+        all.extend(latencies);
+    }
+    Ok(all)
 }

@@ -19,6 +19,10 @@ pub struct Tools {
     pub workerd: Option<PathBuf>,
     /// `nginx`.
     pub nginx: Option<PathBuf>,
+    /// The folder whose `node_modules` has `esbuild` and `esbuild-wasm`.
+    pub esbuild: Option<PathBuf>,
+    /// `transpile-native`.
+    pub transpile: Option<PathBuf>,
 }
 
 fn local() -> Result<SocketAddr> {
@@ -71,6 +75,23 @@ pub fn workerd(program: &Path, folder: &Path) -> Result<Server> {
     std::fs::write(&file, config)?;
     let mut command = Command::new(program);
     command.arg("serve").arg(file).stdout(Stdio::null()).stderr(Stdio::null());
+    Server::start(command, address)
+}
+
+/// The transpile plugin's pipeline without wasm.
+pub fn transpile_native(program: &Path) -> Result<Server> {
+    let address = local()?;
+    let mut command = Command::new(program);
+    command.arg(address.to_string());
+    Server::start(command, address)
+}
+
+/// The smallest Node.js server that transpiles with this package.
+pub fn esbuild(packages: &Path, name: &str) -> Result<Server> {
+    let address = local()?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/node/bench-esbuild.mjs");
+    let mut command = Command::new("node");
+    command.arg(script).arg(address.to_string()).arg(packages).arg(name);
     Server::start(command, address)
 }
 
