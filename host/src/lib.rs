@@ -11,6 +11,7 @@
 //! | `server` | the doors for clients, and a request's way through the house |
 //! | `auth`, `quota` | who a client is, and what it may use up |
 //! | `rooms` | durable actors and their sockets |
+//! | `turn` | the relay for WebRTC |
 //! | `routing`, `cache` | which plugin a request is for; responses that are shared |
 //! | `plugins` | versions, deployments, what is active |
 //! | `engine` | wasmtime, and the rules under which guests run |
@@ -37,3 +38,4 @@ pub mod rooms;
 pub mod routing;
 pub mod server;
 pub mod storage;
+pub mod turn;

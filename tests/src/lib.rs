@@ -4,6 +4,7 @@ pub mod asking;
 pub mod clients;
 mod compiled;
 pub mod deploy;
+pub mod relay;
 pub mod websocket;
 
 pub mod handmade;
@@ -138,9 +139,15 @@ impl House {
     /// What a house says that can't start with this configuration.
     #[must_use]
     pub fn refuses(config: &str) -> String {
+        Self::refuses_with(config, &[])
+    }
+
+    /// The same with environment variables.
+    #[must_use]
+    pub fn refuses_with(config: &str, variables: &[(&str, &str)]) -> String {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("guesthouse.toml"), config).unwrap();
-        let output = command(folder.path()).output().unwrap();
+        let output = command(folder.path()).envs(variables.iter().copied()).output().unwrap();
         assert!(!output.status.success(), "the house started with\n{config}");
         String::from_utf8(output.stderr).unwrap()
     }

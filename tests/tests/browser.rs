@@ -25,7 +25,7 @@ fn the_sample_site_loads_in_a_browser_without_an_error() {
     assert_eq!(found["dead"], serde_json::json!([]), "{found}");
     assert_eq!(found["title"], "Guesthouse");
     assert_eq!(found["hash"].as_str().unwrap().len(), 8);
-    assert_eq!(found["files"], 6);
+    assert_eq!(found["files"], 8);
     assert!(found["docs"].as_str().unwrap().contains("plugin"), "{found}");
     assert!(std::fs::metadata(&screenshot).unwrap().len() > 10_000);
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// What the native build is made of: the same for running and for testing, so that heavy dependencies are
 /// compiled once, with one set of features.
-pub(crate) const NATIVE: [&str; 10] = [
+pub(crate) const NATIVE: [&str; 11] = [
     "--release",
     "--package=guesthouse",
     "--package=guesthouse-tests",
@@ -21,6 +21,7 @@ pub(crate) const NATIVE: [&str; 10] = [
     "--package=assets",
     "--package=openai",
     "--package=replicate",
+    "--package=webrtc-turn",
 ];
 
 /// Builds everything and lays out `target/house`.

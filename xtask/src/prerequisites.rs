@@ -64,6 +64,20 @@ pub(crate) const CHROMIUM: Package = Package {
     is_there: || chromium().is_some(),
 };
 
+/// Clients of relays that others wrote: the reference that ours is tested against.
+pub(crate) const COTURN: Package = Package {
+    what: "coturn's tools, for tests of the relay",
+    apt: "coturn",
+    dnf: "coturn coturn-utils",
+    pacman: "coturn",
+    is_there: || turnutils().is_some(),
+};
+
+/// Where coturn's client is; its peer lies beside it.
+pub(crate) fn turnutils() -> Option<PathBuf> {
+    find_program("turnutils_uclient")
+}
+
 /// Where a browser is, whatever this system calls it.
 pub(crate) fn chromium() -> Option<PathBuf> {
     ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"]

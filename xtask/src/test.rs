@@ -60,11 +60,19 @@ pub(crate) fn test(workspace: &Workspace, filter: &[String]) -> Result<()> {
     // What these plugins are made of brings macros with other features than the house's. In the folder of the
     // components they are built apart, and nothing else is compiled again because of them.
     let mut cargo = workspace.cargo();
-    cargo.args(["test", "--release", "--package=auth", "--package=live", "--package=short-hash"]);
+    cargo.args([
+        "test",
+        "--release",
+        "--package=auth",
+        "--package=live",
+        "--package=short-hash",
+        "--package=turn",
+    ]);
     cargo.arg("--target-dir");
     cargo.arg(workspace.target.join("components")).arg("--").args(filter).stdout(Stdio::piped());
-    let apart =
-        step("running the tests of the plugins auth and live", || run(&mut cargo, &mut tally))?;
+    let apart = step("running the tests of the plugins auth, live and turn", || {
+        run(&mut cargo, &mut tally)
+    })?;
     let mut cargo = workspace.cargo();
     cargo.args(["test", "--quiet", "--package=xtask", "--"]).args(filter).stdout(Stdio::piped());
     let own = step("running the tests of xtask", || run(&mut cargo, &mut tally))?;

@@ -9,6 +9,7 @@ mod error;
 mod kv;
 mod rooms;
 mod token;
+mod turn;
 
 pub use token::Token;
 
@@ -18,6 +19,7 @@ use crate::engine::Engine;
 use crate::plugins::{Plugins, Slot, State};
 use crate::rooms::Rooms;
 use crate::storage::Store;
+use crate::turn::Relay;
 use bytes::Bytes;
 use error::{ApiError, json_response};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -46,6 +48,7 @@ pub struct Admin {
     rooms: Arc<Rooms>,
     cache: Option<Arc<ResponseCache>>,
     engine: Arc<Engine>,
+    relay: Option<Arc<Relay>>,
     token: Token,
     address: SocketAddr,
 }
@@ -85,16 +88,18 @@ pub async fn serve(admin: Arc<Admin>, listener: TcpListener, shutdown: Cancellat
 
 impl Admin {
     /// The API for this house, at this address.
+    #[allow(clippy::too_many_arguments, reason = "everything that an operator may act on")]
     pub fn new(
         store: Arc<dyn Store>,
         plugins: Arc<Plugins>,
         rooms: Arc<Rooms>,
         cache: Option<Arc<ResponseCache>>,
         engine: Arc<Engine>,
+        relay: Option<Arc<Relay>>,
         token: Token,
         address: SocketAddr,
     ) -> Arc<Self> {
-        Arc::new(Self { store, plugins, rooms, cache, engine, token, address })
+        Arc::new(Self { store, plugins, rooms, cache, engine, relay, token, address })
     }
 
     /// Answers one call.
@@ -168,6 +173,7 @@ impl Admin {
             (method, ["v1", "rooms", rest @ ..]) => {
                 rooms::route(self, method, request.uri().query(), rest).await
             }
+            (method, ["v1", "turn", rest @ ..]) => turn::route(self, method, rest),
             (_, ["v1", "kv", rest @ ..]) => kv::route(self, request, rest).await,
             (_, ["v1", "health" | "plugins", ..]) if method != Method::GET => Err(ApiError::new(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -227,6 +233,10 @@ impl Admin {
             },
             "deployment": deployments::summary(&self.plugins),
             "cache": self.cache.as_ref().map(|cache| cache.stats()),
+            "turn": self.relay.as_ref().map(|relay| json!({
+                "allocations": relay.server().allocations(),
+                "connections": relay.connections(),
+            })),
             "plugins": self.plugins.active().slots().values().map(|slot| {
                 let (state, _) = state(slot);
                 (slot.plugin.name.clone(), json!(state))

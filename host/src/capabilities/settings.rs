@@ -13,25 +13,19 @@ impl Settings {
     /// *Configure*: what the operator wrote, and what the house adds by itself.
     #[must_use]
     pub fn new(plugin: &str, mut settings: BTreeMap<String, String>, host: &HostSettings) -> Self {
-        if host.plugin.as_deref() == Some(plugin) {
-            settings.extend(host.settings.clone());
-        }
+        settings.extend(host.0.get(plugin).cloned().unwrap_or_default());
         Self(settings)
     }
 }
 
-/// What the house itself tells one plugin, whatever its configuration says.
+/// What the house itself tells plugins, whatever their configuration says.
 #[derive(Clone, Debug, Default)]
-pub struct HostSettings {
-    plugin: Option<String>,
-    settings: BTreeMap<String, String>,
-}
+pub struct HostSettings(BTreeMap<String, BTreeMap<String, String>>);
 
 impl HostSettings {
-    /// Settings for this plugin.
-    #[must_use]
-    pub fn for_plugin(plugin: String, settings: BTreeMap<String, String>) -> Self {
-        Self { plugin: Some(plugin), settings }
+    /// Settings for this plugin, besides those that it has.
+    pub fn tell(&mut self, plugin: &str, settings: impl IntoIterator<Item = (String, String)>) {
+        self.0.entry(plugin.to_owned()).or_default().extend(settings);
     }
 }
 

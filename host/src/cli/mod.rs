@@ -18,6 +18,7 @@ mod rooms;
 mod serve;
 mod table;
 mod transpile;
+mod turn;
 mod versions;
 
 use crate::engine::compiler;
@@ -52,6 +53,8 @@ enum Command {
     Rooms(rooms::RoomsArgs),
     /// Tokens of the house's own issuer, for development.
     Auth(auth::AuthArgs),
+    /// Show and end what the relay of a running house relays.
+    Turn(turn::TurnArgs),
     /// Publish a site to a running house.
     Assets(assets::AssetsArgs),
     /// What the house starts to compile a component.
@@ -88,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Kv(arguments) => client::block_on(kv::run(arguments)),
         Command::Compile(arguments) => Ok(compile::run(&arguments)),
         Command::Rooms(arguments) => client::block_on(rooms::run(arguments)),
+        Command::Turn(arguments) => client::block_on(turn::run(arguments)),
         Command::Auth(arguments) => auth::run(&arguments),
         Command::Assets(arguments) => client::block_on(assets::run(arguments)),
         Command::Transpile(arguments) => client::block_on(transpile::run(arguments)),

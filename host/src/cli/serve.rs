@@ -7,6 +7,7 @@ use crate::admin::{self, Admin};
 use crate::auth::{Authenticator, DEV_ISSUER, DevIssuer};
 use crate::cache::ResponseCache;
 use crate::capabilities::settings::HostSettings;
+use crate::config::secrets::Sources;
 use crate::config::{Config, DEV_SETTINGS};
 use crate::engine::Engine;
 use crate::plugins::{ActiveVersions, Plugins, Setup};
@@ -16,6 +17,7 @@ use crate::server::{self, AccessLog, Gate, House, Neighbourhood, Shutdown, Style
 use crate::storage::rocks::Rocks;
 use crate::storage::rooms::RoomStore;
 use crate::storage::{Limits, Store};
+use crate::turn::{self, Relay};
 use anyhow::Context;
 use std::io::IsTerminal;
 use std::net::{SocketAddr, TcpListener};
@@ -84,7 +86,15 @@ pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     let rocks = open_store(&config, &arguments.data)?;
     let store: Arc<dyn Store> = rocks.clone();
     let rooms_store: Arc<dyn RoomStore> = rocks;
-    let told = host_settings(&config, arguments.env, &arguments.data)?;
+    let dev = arguments.env == Env::Dev;
+    let sources = Sources::open(&config.file, dev)?;
+    let turn_secrets =
+        turn::house_secrets(&config.turn, &arguments.data, |name| sources.find(name))?;
+    let relay = turn::bind(&config, dev)?;
+    let mut told = host_settings(&config, arguments.env, &arguments.data)?;
+    if let Some(relay) = &relay {
+        told.tell(&config.turn.plugin, [("relay_urls".to_owned(), relay.urls.join(" "))]);
+    }
     let engine = Engine::start(&config.engine, &config.fetch, threads, &arguments.data, told)?;
     tracing::info!("engine: {}; {threads} serving threads", engine.decisions());
     let cache = (config.cache.max_bytes > 0)
@@ -98,7 +108,8 @@ pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     let setup = Setup {
         file: config.file.clone(),
         house: config.house.clone(),
-        dev_secrets: arguments.env == Env::Dev,
+        dev_secrets: dev,
+        house_secrets: turn_secrets.own.clone(),
         swap_drain: config.server.swap_drain,
         max_instances: config.engine.max_instances,
         verifier: config.auth.plugin.clone(),
@@ -133,14 +144,28 @@ pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     };
     let (listen, admin_address) = (first(&doors)?, first(&admin_door)?);
 
-    engine.network().set_doors(vec![listen, admin_address]);
+    let relay = relay.map(|bound| Relay::start(bound, &config, &turn_secrets)).transpose()?;
+    let mut own_doors = vec![listen, admin_address];
+    own_doors.extend(relay.iter().flat_map(|relay| relay.listeners()).map(|(_, address)| *address));
+    engine.network().set_doors(own_doors);
 
     let shutdown = Shutdown::default();
     let serving = server::start(&config.server, doors, &house, &shutdown)?;
-    let admin =
-        Admin::new(store, plugins.clone(), rooms.clone(), cache, engine, token, admin_address);
+    let admin = Admin::new(
+        store,
+        plugins.clone(),
+        rooms.clone(),
+        cache,
+        engine,
+        relay.clone(),
+        token,
+        admin_address,
+    );
     println!("listening on http://{listen}");
     println!("admin on http://{admin_address}");
+    for (kind, address) in relay.iter().flat_map(|relay| relay.listeners()) {
+        tracing::info!("relay on {}://{address}", kind.name());
+    }
     tracing::info!("the house is open after {} ms", began.elapsed().as_millis());
 
     runtime.block_on(async {
@@ -171,10 +196,9 @@ fn host_settings(
          tokens, and --env prod refuses them"
     );
     let [key, name] = DEV_SETTINGS.map(str::to_owned);
-    Ok(HostSettings::for_plugin(
-        plugin,
-        [(key, issuer.public_pem()), (name, DEV_ISSUER.to_owned())].into(),
-    ))
+    let mut told = HostSettings::default();
+    told.tell(&plugin, [(key, issuer.public_pem()), (name, DEV_ISSUER.to_owned())]);
+    Ok(told)
 }
 
 fn authenticator(config: &Config, plugins: &Arc<Plugins>) -> Option<Authenticator> {

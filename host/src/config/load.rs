@@ -5,8 +5,9 @@ use super::diagnostics::{ConfigErrors, Problem, suggest};
 use super::fetch;
 use super::plugin::{Component, Routes, is_name, plugin};
 use super::reader::{Problems, Reader, a_type};
+use super::turn;
 use super::{
-    Auth, Cache, Config, Durability, Engine, MOST_INSTANCES, Plugin, Pooling, Server, Storage,
+    Auth, Cache, Config, Durability, Engine, MOST_INSTANCES, Plugin, Pooling, Server, Storage, Turn,
 };
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -84,7 +85,6 @@ fn parse(text: &str, file: &Path) -> Result<(Config, Option<ConfigErrors>), Conf
 
 fn read(table: &DeTable<'_>, file: &Path, problems: &Problems, of_plugins: &Problems) -> Config {
     let mut root = Reader::new(table, "the configuration", problems);
-    root.refuse("turn", "this version has no TURN relay yet.");
     let mut config = Config {
         file: file.to_owned(),
         server: Server::default(),
@@ -94,6 +94,7 @@ fn read(table: &DeTable<'_>, file: &Path, problems: &Problems, of_plugins: &Prob
         fetch: fetch::Fetch::default(),
         auth: Auth::default(),
         house: root.as_json(&["plugins"]),
+        turn: Turn::default(),
         plugins: BTreeMap::new(),
     };
     if let Some(reader) = root.table("server", "[server]") {
@@ -129,6 +130,9 @@ fn read(table: &DeTable<'_>, file: &Path, problems: &Problems, of_plugins: &Prob
     }
     if let Some(reader) = root.table("auth", "[auth]") {
         callers::auth(reader, &mut config.auth);
+    }
+    if let Some(reader) = root.table("turn", "[turn]") {
+        turn::turn(reader, file, &mut config.turn);
     }
     let (mut asks_for_auth, mut calls) = (Vec::new(), Vec::new());
     if let Some(reader) = root.table("plugins", "[plugins]") {

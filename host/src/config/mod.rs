@@ -14,6 +14,7 @@ mod reader;
 mod rooms;
 pub(crate) mod route;
 pub mod secrets;
+mod turn;
 mod values;
 mod variables;
 
@@ -21,6 +22,7 @@ pub use callers::{Auth, AuthMode, DEV_SETTINGS, Network, Quota};
 pub use diagnostics::{ConfigErrors, Problem};
 pub use rooms::{Origins, Rooms};
 pub use route::RoutePattern;
+pub use turn::{Turn, TurnListen, TurnTransport};
 pub use values::duration;
 
 use std::collections::BTreeMap;
@@ -48,6 +50,8 @@ pub struct Config {
     pub auth: Auth,
     /// Everything but the plugins as it was written: what takes effect at a start and only then.
     pub house: serde_json::Map<String, serde_json::Value>,
+    /// `[turn]`
+    pub turn: Turn,
     /// `[plugins.NAME]`, in the order of their names.
     pub plugins: BTreeMap<String, Arc<Plugin>>,
 }

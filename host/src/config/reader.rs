@@ -50,14 +50,6 @@ impl<'a> Reader<'a> {
         self.table.get(key)
     }
 
-    /// Refuses a key that a later version has.
-    pub(super) fn refuse(&mut self, key: &'static str, because: &str) {
-        if let Some((found, _)) = self.table.get_key_value(key) {
-            self.asked.push(key);
-            self.problems.add(found.span(), format!("`{key}` in {}: {because}", self.name));
-        }
-    }
-
     /// Notes a problem that only the caller can see.
     pub(super) fn problem(&self, span: Range<usize>, message: String) {
         self.problems.add(span, message);

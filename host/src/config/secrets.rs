@@ -34,41 +34,64 @@ impl fmt::Debug for SecretText {
     }
 }
 
-/// All secrets that any plugin was granted.
-#[derive(Clone, Debug, Default)]
-pub struct Secrets(BTreeMap<String, SecretText>);
+/// Where secrets are found: real environment variables win over `.dev.vars` beside the configuration, which is
+/// read only with `dev`.
+pub struct Sources(BTreeMap<String, String>);
 
-impl Secrets {
-    /// Looks up every granted secret: real environment variables win over `.dev.vars` beside the
-    /// configuration, which is read only with `dev`.
+impl Sources {
+    /// Reads what there is to read.
     ///
     /// # Errors
-    /// A granted secret that is nowhere, or a `.dev.vars` with a line that is not `NAME=value`.
-    pub fn load<'a>(
-        file: &Path,
-        plugins: impl Iterator<Item = &'a Plugin>,
-        dev: bool,
-    ) -> Result<Self, ConfigErrors> {
+    /// A `.dev.vars` with a line that is not `NAME=value`.
+    pub fn open(file: &Path, dev: bool) -> Result<Self, ConfigErrors> {
         let path = file.with_file_name(".dev.vars");
         let mut problems = Vec::new();
         let mut vars = BTreeMap::new();
         if dev && let Ok(text) = std::fs::read_to_string(&path) {
             vars = parse_vars(&text, &mut problems);
         }
-        if !problems.is_empty() {
-            return Err(ConfigErrors::new(&path, "", problems));
+        if problems.is_empty() {
+            Ok(Self(vars))
+        } else {
+            Err(ConfigErrors::new(&path, "", problems))
         }
+    }
+
+    /// One secret.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<SecretText> {
+        let set = std::env::var(name).ok().or_else(|| self.0.get(name).cloned());
+        // A variable that is set to nothing is how many tools unset one.
+        set.filter(|text| !text.is_empty()).map(SecretText::from)
+    }
+}
+
+/// All secrets that any plugin was granted.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets(BTreeMap<String, SecretText>);
+
+impl Secrets {
+    /// Looks up every granted secret (see [`Sources`]); `house` has those that are the house's own where nobody
+    /// sets them.
+    ///
+    /// # Errors
+    /// A granted secret that is nowhere, or a `.dev.vars` that can't be read.
+    pub fn load<'a>(
+        file: &Path,
+        plugins: impl Iterator<Item = &'a Plugin>,
+        dev: bool,
+        house: &BTreeMap<String, SecretText>,
+    ) -> Result<Self, ConfigErrors> {
+        let path = file.with_file_name(".dev.vars");
+        let mut problems = Vec::new();
         let mut secrets = BTreeMap::new();
-        let find = |name: &String| {
-            let set = std::env::var(name).ok().or_else(|| vars.get(name).cloned());
-            // A variable that is set to nothing is how many tools unset one.
-            set.filter(|text| !text.is_empty())
-        };
+        let sources = Sources::open(file, dev)?;
+        let find = |name: &String| sources.find(name).or_else(|| house.get(name).cloned());
         for plugin in plugins {
             for name in plugin.fetch.iter().flat_map(FetchGrant::secrets) {
                 match find(name) {
                     Some(text) => {
-                        secrets.insert(name.clone(), text.into());
+                        secrets.insert(name.clone(), text);
                     }
                     // The house starts all the same: what needs the secret says so when it is asked.
                     None => tracing::warn!(
@@ -81,7 +104,7 @@ impl Secrets {
             for name in &plugin.secrets {
                 match find(name) {
                     Some(text) => {
-                        secrets.insert(name.clone(), text.into());
+                        secrets.insert(name.clone(), text);
                     }
                     None => problems.push(Problem {
                         span: None,

@@ -10,6 +10,7 @@ use super::deploy::{Candidate, DeployError, DeployRequest, blocking, is_well};
 use super::records::{Pointer, Record, Records, now};
 use super::{Active, Plugins, Slot};
 use crate::cache::ResponseCache;
+use crate::config::secrets::SecretText;
 use crate::config::{Config, ConfigErrors};
 use crate::engine::Engine;
 use crate::storage::Store;
@@ -30,6 +31,8 @@ pub struct Setup {
     pub house: serde_json::Map<String, serde_json::Value>,
     /// Whether secrets may come from `.dev.vars`.
     pub dev_secrets: bool,
+    /// Secrets that are the house's own where nobody sets them.
+    pub house_secrets: BTreeMap<String, SecretText>,
     /// `server.swap_drain`
     pub swap_drain: Duration,
     /// `engine.max_instances`

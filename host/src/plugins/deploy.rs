@@ -7,7 +7,7 @@
 use super::check::{self, PluginError};
 use super::plan::{Kind, Plan};
 use super::records::{Pointer, Record, now};
-use super::{Active, Plugins, Slot};
+use super::{Active, Plugins, Setup, Slot};
 use crate::cache::ResponseCache;
 use crate::capabilities::secrets::SecretGrants;
 use crate::config::secrets::Secrets;
@@ -282,9 +282,9 @@ impl Plugins {
 
     /// The secrets that a plugin was granted, read anew.
     pub(super) fn secrets(&self, plugin: &Plugin) -> Result<SecretGrants, PluginError> {
-        let secrets =
-            Secrets::load(&self.setup.file, std::iter::once(plugin), self.setup.dev_secrets)
-                .map_err(PluginError::Secrets)?;
+        let Setup { file, dev_secrets, house_secrets, .. } = &self.setup;
+        let secrets = Secrets::load(file, std::iter::once(plugin), *dev_secrets, house_secrets)
+            .map_err(PluginError::Secrets)?;
         Ok(SecretGrants::new(&secrets, plugin))
     }
 

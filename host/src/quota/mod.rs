@@ -13,7 +13,7 @@
 
 mod budget;
 mod ledger;
-mod rate;
+pub(crate) mod rate;
 
 pub use budget::{Budget, Exhausted};
 pub use ledger::{Account, FLUSH_EVERY, Ledger, LedgerError};

@@ -6,7 +6,7 @@
 use crate::config::Quota;
 
 /// Microseconds since 1970, or a span of them.
-pub(super) type Micros = u64;
+pub(crate) type Micros = u64;
 
 /// Where a caller stands after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Standing {
 
 /// Decides about a request at `now`. `full_at` is when the caller has regained everything; it moves only
 /// when the request is allowed.
-pub(super) fn take(quota: Quota, full_at: &mut Micros, now: Micros) -> Standing {
+pub(crate) fn take(quota: Quota, full_at: &mut Micros, now: Micros) -> Standing {
     let per = Micros::try_from(quota.per.as_micros()).unwrap_or(Micros::MAX);
     let each = (per / quota.count.max(1)).max(1);
     // A clock that was set back must not lock anyone out for longer than the whole time.

@@ -223,6 +223,17 @@ pub mod config {
     }
 }
 
+/// Secrets that the operator granted: see `wit/secrets.wit`, which is its manual.
+pub mod secrets {
+    use crate::bindings::guesthouse::secrets::store;
+
+    /// The text of one; none when its name is not granted. Keep it no longer than needed, and never log it.
+    #[must_use]
+    pub fn get(name: &str) -> Option<String> {
+        store::get(name).map(|secret| secret.reveal())
+    }
+}
+
 /// Who is calling: see `wit/identity.wit`, which is its manual.
 pub mod identity {
     pub use crate::bindings::guesthouse::identity::identity::{Principal, caller};

@@ -17,12 +17,12 @@ const QUIET = [
 ];
 
 /** Starts a browser with a fresh profile; `use` gets a page and the list of what went wrong so far. */
-export async function withPage(use, { width = 1280, height = 800 } = {}) {
+export async function withPage(use, { width = 1280, height = 800, flags = [] } = {}) {
   const executablePath = process.env.GUESTHOUSE_CHROMIUM;
   if (!executablePath) throw new Error('GUESTHOUSE_CHROMIUM is not set');
   const profile = await mkdtemp(join(tmpdir(), 'guesthouse-browser-'));
   // A sandbox of its own is what Chromium can't make as root, in a container.
-  const args = process.getuid() === 0 ? [...QUIET, '--no-sandbox'] : QUIET;
+  const args = [...QUIET, ...flags, ...(process.getuid() === 0 ? ['--no-sandbox'] : [])];
   const context = await chromium.launchPersistentContext(profile, {
     executablePath,
     headless: true,

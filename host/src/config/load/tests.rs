@@ -139,7 +139,6 @@ fn every_wrong_line_says_where_and_what_to_do() {
         ("[engine]\nslow_threads = 1000\n".into(), "from 1 to 256"),
         ("[cache]\nmax_bytes = \"64 Mib\"\n".into(), "not a unit of size"),
         ("[cache]\nmax_entry = []\n".into(), "not a list"),
-        ("[turn]\n".into(), "no TURN relay yet"),
         ("plugins = 3\n".into(), "must be a table"),
         ("[plugins]\na = 3\n".into(), "must be a table"),
         ("[plugins.A]\ncomponent = \"a.wasm\"\n".into(), "not a name for a plugin"),
