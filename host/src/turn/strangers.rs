@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn each_network_has_its_quota_and_gets_it_back() {
         let strangers = Strangers::new(Quota { count: 3, per: Duration::from_secs(3) });
-        let ask = |text, now| strangers.may_answer_at(address(text), now);
+        let ask = |text: &str, now| strangers.may_answer_at(address(text), now);
         assert!(ask("192.0.2.1", 0) && ask("192.0.2.2", 0) && ask("192.0.2.3", 0));
         assert!(!ask("192.0.2.4", 0));
         assert!(ask("192.0.2.4", 1_000_000));
