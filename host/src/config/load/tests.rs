@@ -242,7 +242,7 @@ fn reference_with_everything() -> String {
         }
         whole.push('\n');
     }
-    ["assets", "auth", "transpile"]
+    ["assets", "auth", "transpile", "live", "turn"]
         .iter()
         .fold(whole, |text, name| text.replace(&format!("plugins/{name}.wasm"), "a.wasm"))
 }
@@ -250,7 +250,7 @@ fn reference_with_everything() -> String {
 #[test]
 fn the_reference_says_what_the_defaults_are() {
     let shown = accepted(&reference_with_everything());
-    let Config { server, storage, engine, cache, plugins, .. } = accepted(PLUGIN);
+    let Config { server, storage, engine, cache, turn, plugins, .. } = accepted(PLUGIN);
     let mut with_threads = (server, engine);
     // Their defaults depend on the machine.
     with_threads.0.threads = shown.server.threads;
@@ -260,6 +260,18 @@ fn the_reference_says_what_the_defaults_are() {
     assert_eq!(format!("{:?}", shown.engine), format!("{:?}", with_threads.1));
     assert_eq!(format!("{:?}", shown.storage), format!("{storage:?}"));
     assert_eq!(format!("{:?}", shown.cache), format!("{cache:?}"));
+    // What has no default but an example.
+    let examples = crate::config::Turn {
+        listen: Vec::new(),
+        certificate: None,
+        key: None,
+        urls: Vec::new(),
+        relay: Vec::new(),
+        external: Vec::new(),
+        deny: Vec::new(),
+        ..shown.turn.clone()
+    };
+    assert_eq!(format!("{examples:?}"), format!("{turn:?}"));
     let (shown, plain) = (shown.plugins.get("assets").unwrap(), plugins.get("a").unwrap());
     assert_eq!(shown.limits, plain.limits);
 }
@@ -274,6 +286,7 @@ fn the_reference_has_every_key_that_is_known() {
         ("[cache]\nqqqq = 1\n".to_owned(), "[cache]"),
         ("[fetch]\nqqqq = 1\n".to_owned(), "[fetch]"),
         ("[auth]\nqqqq = 1\n".to_owned(), "[auth]"),
+        ("[turn]\nqqqq = 1\n".to_owned(), "[turn]"),
         (format!("{PLUGIN}qqqq = 1\n"), "[plugins.a]"),
         (format!("{PLUGIN}limits = {{ qqqq = 1 }}\n"), "limits"),
         (format!("{PLUGIN}instances = {{ qqqq = 1 }}\n"), "instances"),
