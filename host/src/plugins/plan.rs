@@ -330,10 +330,12 @@ mod tests {
         let map = |value: Value| value.as_object().unwrap().clone();
         let was =
             map(json!({"server": {"threads": 2}, "auth": {"plugin": "a", "cache_for": "1m"}}));
-        let is = map(json!({"server": {"threads": 2}, "auth": {"plugin": "b"}, "cache": {}}));
+        let is = map(
+            json!({"server": {"threads": 2}, "auth": {"plugin": "b"}, "cache": {"max_bytes": 0}}),
+        );
         let plan = plan(None, None).with_house(&was, &is);
         let keys: Vec<&str> = plan.restart.iter().map(|setting| setting.key.as_str()).collect();
-        assert_eq!(keys, ["auth.cache_for", "auth.plugin", "cache"]);
+        assert_eq!(keys, ["auth.cache_for", "auth.plugin", "cache.max_bytes"]);
         assert!(plan.is_empty());
     }
 
