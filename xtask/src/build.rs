@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// What the native build is made of: the same for running and for testing, so that heavy dependencies are
 /// compiled once, with one set of features.
-pub(crate) const NATIVE: [&str; 11] = [
+pub(crate) const NATIVE: [&str; 12] = [
     "--release",
     "--package=guesthouse",
     "--package=guesthouse-tests",
@@ -19,6 +19,7 @@ pub(crate) const NATIVE: [&str; 11] = [
     "--package=ai-logs",
     "--package=anthropic",
     "--package=assets",
+    "--package=cms",
     "--package=openai",
     "--package=replicate",
     "--package=webrtc-turn",

@@ -78,6 +78,20 @@ pub(crate) fn turnutils() -> Option<PathBuf> {
     find_program("turnutils_uclient")
 }
 
+/// The test suite of WebDAV.
+pub(crate) const LITMUS: Package = Package {
+    what: "litmus, which tests what keeps documents over HTTP",
+    apt: "litmus",
+    dnf: "litmus",
+    pacman: "litmus",
+    is_there: || litmus().is_some(),
+};
+
+/// Where the test suite of WebDAV is.
+pub(crate) fn litmus() -> Option<PathBuf> {
+    find_program("litmus")
+}
+
 /// Where a browser is, whatever this system calls it.
 pub(crate) fn chromium() -> Option<PathBuf> {
     ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"]

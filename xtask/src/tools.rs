@@ -5,7 +5,7 @@
 //! and skip loudly. The danger is a half-finished installation that looks whole: what was installed is written
 //! down last, and what does not match is installed anew.
 
-use crate::prerequisites::{self, CHROMIUM, COTURN, NODE, PYTHON, Package};
+use crate::prerequisites::{self, CHROMIUM, COTURN, LITMUS, NODE, PYTHON, Package};
 use crate::{Workspace, step};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
@@ -16,9 +16,10 @@ type Find = fn() -> Option<PathBuf>;
 
 /// Programs of the system that tests run: the variable that names it, the package that has it, and where it
 /// then is. A test that needs another one adds a line here.
-const PROGRAMS: [(&str, Package, Find); 2] = [
+const PROGRAMS: [(&str, Package, Find); 3] = [
     ("GUESTHOUSE_CHROMIUM", CHROMIUM, prerequisites::chromium),
     ("GUESTHOUSE_TURNUTILS", COTURN, prerequisites::turnutils),
+    ("GUESTHOUSE_LITMUS", LITMUS, prerequisites::litmus),
 ];
 
 /// Written when an installation is whole: what it was made from.

@@ -4,8 +4,8 @@
 //! indexes. A path is decoded once, and only names of the index are ever found, so that nothing can lead
 //! out of it.
 
-use crate::negotiate;
 use crate::site::{File, Site};
+use guesthouse_sdk::http::{self, Range};
 use percent_encoding::percent_decode_str;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -262,7 +262,7 @@ fn reply_with(found: &Found<'_>, ask: &Ask) -> Reply {
     // A range is of the plain bytes: nobody could put parts of two encodings together.
     let encoding = match ask.range {
         Some(_) => None,
-        None => negotiate::encoding(ask.accept_encoding.as_deref(), file.size, variants),
+        None => http::encoding(ask.accept_encoding.as_deref(), file.size, variants),
     };
     let short = file.sha256.get(..20).unwrap_or(&file.sha256);
     let (tag, key, size) = match encoding {
@@ -351,19 +351,8 @@ fn seconds(date: Option<&str>) -> Option<u64> {
     Some(date.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Range {
-    Whole,
-    Part(u64, u64),
-    Unsatisfiable,
-}
-
-/// One range of bytes (RFC 9110 §14); several, and what makes no sense, give the whole.
+/// The range that is asked for, unless it is one of another version (`If-Range`).
 fn wanted_range(ask: &Ask, tag: &str, modified: u64, size: u64) -> Range {
-    let Some(spec) = ask.range.as_deref().and_then(|range| range.trim().strip_prefix("bytes="))
-    else {
-        return Range::Whole;
-    };
     if let Some(condition) = &ask.if_range {
         let same = if condition.starts_with('"') {
             condition == tag
@@ -374,35 +363,7 @@ fn wanted_range(ask: &Ask, tag: &str, modified: u64, size: u64) -> Range {
             return Range::Whole;
         }
     }
-    let Some((first, last)) = spec.trim().split_once('-') else { return Range::Whole };
-    let number = |text: &str| -> Option<u64> {
-        let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        plain.then(|| text.parse().unwrap_or(u64::MAX))
-    };
-    match (number(first), number(last)) {
-        (None, Some(suffix)) if first.is_empty() => {
-            if suffix == 0 || size == 0 {
-                Range::Unsatisfiable
-            } else {
-                Range::Part(size.saturating_sub(suffix), size - 1)
-            }
-        }
-        (Some(first), None) if last.is_empty() => {
-            if first < size {
-                Range::Part(first, size - 1)
-            } else {
-                Range::Unsatisfiable
-            }
-        }
-        (Some(first), Some(last)) if first <= last => {
-            if first < size {
-                Range::Part(first, last.min(size - 1))
-            } else {
-                Range::Unsatisfiable
-            }
-        }
-        _ => Range::Whole,
-    }
+    http::range(ask.range.as_deref(), size)
 }
 
 #[cfg(test)]

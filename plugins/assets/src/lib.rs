@@ -15,7 +15,6 @@
 //! and looks at `current` each time, so it never serves a release that is no longer the one.
 
 mod answer;
-mod negotiate;
 mod site;
 
 pub use answer::{Ask, Content, Reply, answer};

@@ -33,10 +33,12 @@ pub mod bindings {
 }
 
 pub mod fetch;
+pub mod http;
 pub mod kv;
 pub mod room;
 mod stream;
 
+pub use bindings::wasi::io::streams::{InputStream, StreamError};
 pub use stream::{Body, Cut, IncomingBody, ReadError, Watch};
 
 use bindings::exports::wasi::http0_2_12::incoming_handler::Guest;
@@ -83,6 +85,12 @@ impl Request {
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// The host that the client means, with its port if it named one. There is no field `host` among the headers.
+    #[must_use]
+    pub fn authority(&self) -> Option<String> {
+        self.inner.authority()
     }
 
     /// What stands behind the question mark.

@@ -38,6 +38,12 @@ impl IncomingBody {
         }
     }
 
+    /// Hands the stream over, to an import that reads it to its end: the bytes do not enter the plugin's memory.
+    pub fn give<T>(self, take: impl FnOnce(InputStream) -> T) -> T {
+        let Self { stream, _parent } = self;
+        take(stream)
+    }
+
     /// Everything, if it is no more than so many bytes.
     ///
     /// # Errors

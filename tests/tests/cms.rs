@@ -1,0 +1,703 @@
+//! The CMS plugin: what a person, a program and a stranger can do with `/my-cms` and `/live-cms`.
+
+use guesthouse_tests::upstream::Upstream;
+use guesthouse_tests::{House, clients, guest, house_folder, plugin};
+use http_body_util::BodyExt;
+use reqwest::{Client, Method, RequestBuilder, Response};
+use serde_json::Value;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+const ROUTES: &str = "routes = [\"/my-cms\", \"/my-cms/*\", \"/live-cms\", \"/live-cms/*\"]\n\
+     kv = [\"default\"]\nauth = \"optional\"\ninstances = { reuse = 1000 }\n";
+
+/// A house with the test's verifier, and the plugin with these settings.
+fn config(settings: &str) -> String {
+    let cms = house_folder().join("plugins/cms.wasm");
+    "[auth]\nplugin = \"verifier\"\n".to_owned()
+        + &plugin("verifier", &guest("verifier"), "instances = { reuse = 1000 }")
+        + &plugin("cms", &cms, &format!("{ROUTES}config = {{ {settings} }}"))
+}
+
+fn house(settings: &str) -> House {
+    House::start(&config(settings))
+}
+
+/// A request on behalf of someone; an empty name is nobody.
+fn call(house: &House, who: &str, method: &str, path: &str) -> RequestBuilder {
+    let method = Method::from_bytes(method.as_bytes()).unwrap();
+    let client = Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let request = client.request(method, format!("{}{path}", house.url));
+    if who.is_empty() { request } else { request.bearer_auth(format!("good {who}")) }
+}
+
+async fn send(house: &House, who: &str, method: &str, path: &str) -> Response {
+    call(house, who, method, path).send().await.unwrap()
+}
+
+async fn put(house: &House, who: &str, path: &str, body: &str) -> Response {
+    call(house, who, "PUT", path).body(body.to_owned()).send().await.unwrap()
+}
+
+async fn text(house: &House, who: &str, path: &str) -> (u16, String) {
+    let answer = send(house, who, "GET", path).await;
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+async fn json(house: &House, who: &str, path: &str) -> Value {
+    send(house, who, "GET", path).await.json().await.unwrap()
+}
+
+fn header<'a>(answer: &'a Response, name: &str) -> &'a str {
+    answer.headers().get(name).map_or("", |value| value.to_str().unwrap())
+}
+
+fn paths(listing: &Value) -> Vec<&str> {
+    let files = listing["files"].as_array().unwrap();
+    files.iter().map(|file| file["path"].as_str().unwrap()).collect()
+}
+
+/// The reference's table (§5.1 of its description) in its intended form, row by row.
+#[tokio::test]
+async fn what_the_reference_does_is_done_as_it_was_meant() {
+    let house = house("live_writers = \"ann\"");
+    for (path, body) in
+        [("page.html", "<p>page"), ("dir/index.html", "<p>dir"), ("app.js", "1"), ("exact", "x")]
+    {
+        assert_eq!(put(&house, "ann", &format!("/live-cms/{path}?v=1"), body).await.status(), 201);
+    }
+    for (method, path, status, kind, body) in [
+        // The path, then with `.html`, then the index of the folder; the query is never part of the name.
+        ("GET", "/live-cms/page.html", 200, "text/html; charset=utf-8", "<p>page"),
+        ("GET", "/live-cms/page", 200, "text/html; charset=utf-8", "<p>page"),
+        ("GET", "/live-cms/page?x=app.js", 200, "text/html; charset=utf-8", "<p>page"),
+        ("GET", "/live-cms/dir", 200, "text/html; charset=utf-8", "<p>dir"),
+        ("GET", "/live-cms/dir/", 200, "text/html; charset=utf-8", "<p>dir"),
+        ("GET", "/live-cms/app.js", 200, "text/javascript; charset=utf-8", "1"),
+        // Without an ending it is no script.
+        ("GET", "/live-cms/exact", 200, "text/plain; charset=utf-8", "x"),
+        ("HEAD", "/live-cms/exact", 200, "text/plain; charset=utf-8", ""),
+        ("GET", "/live-cms/none", 404, "text/plain; charset=utf-8", "There is no such document.\n"),
+        ("GET", "/live-cms/a//exact", 400, "text/plain; charset=utf-8", "*"),
+        ("GET", "/live-cmsx/exact", 404, "text/plain; charset=utf-8", "*"),
+        ("PATCH", "/live-cms/exact", 405, "text/plain; charset=utf-8", "*"),
+        ("DELETE", "/live-cms/none", 404, "text/plain; charset=utf-8", "*"),
+        ("DELETE", "/live-cms/exact", 204, "", ""),
+        ("DELETE", "/live-cms/exact", 404, "text/plain; charset=utf-8", "*"),
+        ("GET", "/live-cms/exact", 404, "text/plain; charset=utf-8", "*"),
+    ] {
+        let answer = send(&house, "ann", method, path).await;
+        assert_eq!(answer.status(), status, "{method} {path}");
+        assert_eq!(header(&answer, "content-type"), kind, "{method} {path}");
+        if status == 200 {
+            assert_eq!(header(&answer, "access-control-allow-origin"), "*");
+            assert_eq!(header(&answer, "cache-control"), "public, no-cache", "never a year");
+            assert!(header(&answer, "etag").starts_with('"'), "{path}");
+        }
+        let said = answer.text().await.unwrap();
+        assert!(body == "*" || said == body, "{method} {path}: {said}");
+    }
+    let patch = send(&house, "ann", "PATCH", "/live-cms/page").await;
+    assert_eq!(header(&patch, "allow"), "GET, HEAD, PUT, POST, DELETE, MKCOL, OPTIONS");
+    // Twice put is replaced, and the second answer says so.
+    let again = put(&house, "ann", "/live-cms/page.html", "<p>new").await;
+    assert_eq!((again.status().as_u16(), header(&again, "x-version")), (204, "2"));
+    assert_eq!(text(&house, "", "/live-cms/page").await, (200, "<p>new".into()));
+}
+
+#[tokio::test]
+async fn what_came_along_with_an_upload_comes_back() {
+    let house = house("live_writers = \"ann\", max_age = \"60\"");
+    let sent = call(&house, "ann", "PUT", "/live-cms/a%20b/%C3%BC")
+        .header("content-type", "text/x-mine; charset=latin1")
+        .header("cache-control", "public, max-age=31536000, immutable")
+        .header("content-disposition", "attachment; filename=\"x\"")
+        .header("content-language", "de")
+        .header("x-meta-author", "Ann")
+        .header("x-other", "no")
+        .body("grüße")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(sent.status(), 201);
+    assert_eq!(header(&sent, "location"), "/live-cms/a%20b/%C3%BC");
+    let tag = header(&sent, "etag").to_owned();
+    // The same name, in its decomposed form.
+    let got = send(&house, "", "GET", "/live-cms/a%20b/u%CC%88").await;
+    assert_eq!(got.status(), 200);
+    for (name, value) in [
+        ("content-type", "text/x-mine; charset=latin1"),
+        ("cache-control", "public, max-age=60, must-revalidate"),
+        ("content-disposition", "attachment; filename=\"x\""),
+        ("content-language", "de"),
+        ("x-meta-author", "Ann"),
+        ("x-other", ""),
+        ("etag", tag.as_str()),
+        ("accept-ranges", "bytes"),
+        ("x-content-type-options", "nosniff"),
+        ("cross-origin-resource-policy", "cross-origin"),
+    ] {
+        assert_eq!(header(&got, name), value, "{name}");
+    }
+    assert_eq!(got.text().await.unwrap(), "grüße");
+}
+
+#[tokio::test]
+async fn a_reader_s_conditions_ranges_and_codings_are_heard() {
+    let house = house("live_writers = \"ann\"");
+    let long = "All work and no play. ".repeat(200);
+    let tag = header(&put(&house, "ann", "/live-cms/t.txt", &long).await, "etag").to_owned();
+    let get = |fields: &[(&'static str, &str)]| {
+        let mut request = call(&house, "", "GET", "/live-cms/t.txt");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        async move { request.send().await.unwrap() }
+    };
+    let fresh = get(&[("if-none-match", &tag)]).await;
+    assert_eq!((fresh.status().as_u16(), header(&fresh, "etag")), (304, tag.as_str()));
+    let part = get(&[("range", "bytes=4-7")]).await;
+    assert_eq!(part.status(), 206);
+    assert_eq!(header(&part, "content-range"), format!("bytes 4-7/{}", long.len()));
+    assert_eq!(part.text().await.unwrap(), "work");
+    assert_eq!(get(&[("range", "bytes=999999-")]).await.status(), 416);
+    assert_eq!(get(&[("range", "bytes=0-3"), ("if-range", "\"old\"")]).await.status(), 200);
+    assert_eq!(get(&[("if-match", "\"old\"")]).await.status(), 412);
+    for coding in ["br", "gzip"] {
+        let packed = get(&[("accept-encoding", coding)]).await;
+        assert_eq!(header(&packed, "content-encoding"), coding);
+        assert_eq!(header(&packed, "vary"), "Accept-Encoding");
+        let its = header(&packed, "etag").to_owned();
+        assert_ne!(its, tag, "another representation has another tag");
+        let bytes = packed.bytes().await.unwrap();
+        let mut plain = String::new();
+        match coding {
+            "br" => std::io::Read::read_to_string(
+                &mut brotli::Decompressor::new(&bytes[..], 4096),
+                &mut plain,
+            ),
+            _ => std::io::Read::read_to_string(
+                &mut flate2::read::GzDecoder::new(&bytes[..]),
+                &mut plain,
+            ),
+        }
+        .unwrap();
+        assert_eq!(plain, long);
+        assert_eq!(get(&[("if-none-match", &its)]).await.status(), 304);
+    }
+    let head = send(&house, "", "HEAD", "/live-cms/t.txt").await;
+    assert_eq!(header(&head, "content-length"), long.len().to_string());
+}
+
+#[tokio::test]
+async fn nobody_writes_without_a_name_and_nobody_in_another_s_space() {
+    let house = house("live_writers = \"ann\"");
+    for (who, path, status) in [
+        ("", "/live-cms/x", 401),
+        ("bob", "/live-cms/x", 403),
+        ("ann", "/live-cms/x", 201),
+        ("", "/my-cms/x", 401),
+        ("bob", "/my-cms/x", 201),
+        ("bob", "/my-cms/~ann/x", 403),
+        ("bob", "/my-cms/~bob/y", 201),
+        ("", "/my-cms/~bob/x", 401),
+    ] {
+        for method in ["PUT", "DELETE", "POST"] {
+            let answer = send(&house, who, method, &format!("{path}?publish=1")).await;
+            if status >= 400 {
+                assert_eq!(answer.status(), status, "{who} {method} {path}");
+            }
+            if status == 401 {
+                assert!(header(&answer, "www-authenticate").starts_with("Bearer"));
+            }
+        }
+        assert_eq!(put(&house, who, path, "body").await.status(), status, "{who} {path}");
+    }
+    // A body that nobody may send is not waited for.
+    let refused = house.raw(
+        b"PUT /live-cms/x HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\nconnection: close\r\n\r\n",
+    );
+    assert!(refused.starts_with("HTTP/1.1 401 "), "{refused}");
+    // Without any auth in front there is no caller, and nobody writes.
+    let alone = ROUTES.replace("auth = \"optional\"\n", "");
+    let open = House::start(&plugin(
+        "cms",
+        &house_folder().join("plugins/cms.wasm"),
+        &format!("{alone}config = {{ live_writers = \"*\" }}"),
+    ));
+    assert_eq!(put(&open, "ann", "/live-cms/x", "body").await.status(), 401);
+    assert_eq!(put(&open, "", "/my-cms/x", "body").await.status(), 401);
+}
+
+#[tokio::test]
+async fn a_personal_page_is_its_owner_s_until_it_is_published() {
+    let house = house("");
+    assert_eq!(put(&house, "ann", "/my-cms/diary.html", "<p>secret").await.status(), 201);
+    assert_eq!(text(&house, "ann", "/my-cms/diary").await, (200, "<p>secret".into()));
+    assert_eq!(text(&house, "ann", "/my-cms/~ann/diary").await.0, 200);
+    for (who, path, status) in [
+        ("", "/my-cms/diary", 401),
+        ("bob", "/my-cms/diary", 404),
+        ("", "/my-cms/~ann/diary", 404),
+        ("bob", "/my-cms/~ann/diary", 404),
+        ("bob", "/my-cms/~ann/?list=", 403),
+        ("", "/my-cms/~ann/?list=", 401),
+        ("", "/my-cms/?list=", 401),
+    ] {
+        assert_eq!(text(&house, who, path).await.0, status, "{who} {path}");
+    }
+    let private = send(&house, "ann", "GET", "/my-cms/diary").await;
+    assert_eq!(header(&private, "cache-control"), "private, no-cache");
+    assert!(header(&private, "vary").contains("Authorization"));
+
+    let published = send(&house, "ann", "POST", "/my-cms/diary.html?publish=1").await;
+    assert_eq!((published.status().as_u16(), header(&published, "x-published")), (204, "1"));
+    for who in ["", "bob"] {
+        assert_eq!(text(&house, who, "/my-cms/~ann/diary").await, (200, "<p>secret".into()));
+        // What was there before stays between those who may write.
+        assert_eq!(text(&house, who, "/my-cms/~ann/diary.html?version=1").await.0, 404);
+        assert_eq!(text(&house, who, "/my-cms/~ann/diary.html?versions").await.1, "<p>secret");
+    }
+    // It stays published when it is written again, and is taken back when its owner says so.
+    assert_eq!(put(&house, "ann", "/my-cms/diary.html", "<p>two").await.status(), 204);
+    assert_eq!(text(&house, "", "/my-cms/~ann/diary").await.1, "<p>two");
+    let hidden = send(&house, "ann", "POST", "/my-cms/diary.html?publish=0").await;
+    assert_eq!(hidden.status(), 204);
+    assert_eq!(text(&house, "", "/my-cms/~ann/diary").await.0, 404);
+    let at_once = call(&house, "ann", "PUT", "/my-cms/open").header("x-publish", "1").body("o");
+    assert_eq!(at_once.send().await.unwrap().status(), 201);
+    assert_eq!(text(&house, "", "/my-cms/~ann/open").await.0, 200);
+}
+
+#[tokio::test]
+async fn of_many_who_write_under_a_condition_one_wins() {
+    let house = house("live_writers = \"*\"");
+    let race = |name: &'static str, value: String| {
+        let house = &house;
+        async move {
+            let writers = (0..16).map(|number| {
+                let request = call(house, &format!("w{number}"), "PUT", "/live-cms/race")
+                    .header(name, &value)
+                    .body(format!("{number}"));
+                async move { (number, request.send().await.unwrap()) }
+            });
+            let answers = futures::future::join_all(writers).await;
+            let (won, lost): (Vec<_>, Vec<_>) =
+                answers.into_iter().partition(|(_, answer)| answer.status().is_success());
+            assert!(lost.iter().all(|(_, answer)| answer.status() == 412), "{lost:?}");
+            assert_eq!(won.len(), 1, "{won:?}");
+            let (number, answer) = &won[0];
+            let got = send(house, "", "GET", "/live-cms/race").await;
+            assert_eq!(header(&got, "etag"), header(answer, "etag"));
+            let tag = header(&got, "etag").to_owned();
+            assert_eq!(got.text().await.unwrap(), number.to_string());
+            tag
+        }
+    };
+    let tag = race("if-none-match", "*".into()).await;
+    let tag = race("if-match", tag).await;
+    _ = race("if-match", tag).await;
+    // Without a condition all of them are kept, one after the other.
+    let all = (0..16)
+        .map(|number| call(&house, "ann", "PUT", "/live-cms/race").body(number.to_string()).send());
+    let answers: Vec<Response> =
+        futures::future::join_all(all).await.into_iter().map(Result::unwrap).collect();
+    assert!(answers.iter().all(|answer| answer.status() == 204), "{answers:?}");
+    let versions = json(&house, "ann", "/live-cms/race?versions").await;
+    assert_eq!(versions["versions"].as_array().unwrap().len(), 19);
+    for method in ["PUT", "DELETE"] {
+        let stale = call(&house, "ann", method, "/live-cms/race").header("if-match", "\"old\"");
+        assert_eq!(stale.send().await.unwrap().status(), 412, "{method}");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_is_cut_changes_nothing() {
+    let house = house("");
+    put(&house, "ann", "/my-cms/page", "the old page").await;
+    let auth = "authorization: Bearer good ann\r\n";
+    let piece = "x".repeat(4000);
+    for head in [
+        // Small, large, and of unknown length.
+        "content-length: 8000\r\n\r\n".to_owned(),
+        "content-length: 8000000\r\n\r\n".to_owned(),
+        "transfer-encoding: chunked\r\n\r\nfa0\r\n".to_owned(),
+    ] {
+        let mut stream = std::net::TcpStream::connect(house.address()).unwrap();
+        write!(stream, "PUT /my-cms/page HTTP/1.1\r\nhost: x\r\n{auth}{head}{piece}").unwrap();
+        drop(stream);
+    }
+    // The three have been given up when the plugin works on none of them.
+    let began = std::time::Instant::now();
+    while house.api("/v1/plugins/cms")["version"]["running"] != 0 {
+        assert!(began.elapsed() < guesthouse_tests::PATIENCE);
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(text(&house, "ann", "/my-cms/page").await.1, "the old page");
+    let versions = json(&house, "ann", "/my-cms/page?versions").await;
+    assert_eq!(versions["versions"].as_array().unwrap().len(), 1);
+    let (_, keys) = house.run(&["kv", "list", "~cms"]);
+    assert_eq!(keys.matches("blob/").count(), 1, "{keys}");
+}
+
+#[tokio::test]
+async fn a_crash_in_the_middle_of_an_upload_leaves_the_old_page() {
+    let house = house("");
+    put(&house, "ann", "/my-cms/page", "the old page").await;
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        let mut stream = std::net::TcpStream::connect(house.address()).unwrap();
+        let head = "PUT /my-cms/page HTTP/1.1\r\nhost: x\r\nauthorization: Bearer good ann\r\n\
+                    content-length: 20000000\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&vec![b'x'; 3_000_000]).unwrap();
+        streams.push(stream);
+    }
+    while house.api("/v1/plugins/cms")["version"]["running"].as_u64() < Some(4) {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let house = house.crash_and_restart();
+    assert_eq!(text(&house, "ann", "/my-cms/page").await, (200, "the old page".into()));
+    assert_eq!(put(&house, "ann", "/my-cms/page", "the new page").await.status(), 204);
+    let house = house.crash_and_restart();
+    assert_eq!(text(&house, "ann", "/my-cms/page").await, (200, "the new page".into()));
+}
+
+#[tokio::test]
+async fn twenty_versions_are_kept_read_and_restored() {
+    let house = house("live_writers = \"ann\"");
+    for number in 1..=23 {
+        put(&house, "ann", "/my-cms/page", &format!("number {number}")).await;
+    }
+    let history = json(&house, "ann", "/my-cms/page?versions").await;
+    let numbers: Vec<u64> = history["versions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|version| version["version"].as_u64().unwrap())
+        .collect();
+    assert_eq!(numbers, (4..=23).rev().collect::<Vec<_>>());
+    let old = send(&house, "ann", "GET", "/my-cms/page?version=4").await;
+    assert_eq!(header(&old, "cache-control"), "private, max-age=31536000, immutable");
+    assert_eq!(old.text().await.unwrap(), "number 4");
+    assert_eq!(text(&house, "ann", "/my-cms/page?version=3").await.0, 404);
+
+    // By PUT without a body or by POST; under a condition like any other write.
+    let tag = header(&send(&house, "ann", "HEAD", "/my-cms/page").await, "etag").to_owned();
+    let stale = call(&house, "ann", "PUT", "/my-cms/page?version=5").header("if-match", "\"x\"");
+    assert_eq!(stale.send().await.unwrap().status(), 412);
+    let restored = call(&house, "ann", "PUT", "/my-cms/page?version=5").header("if-match", &tag);
+    let restored = restored.send().await.unwrap();
+    assert_eq!((restored.status().as_u16(), header(&restored, "x-version")), (204, "24"));
+    assert_ne!(header(&restored, "etag"), tag);
+    assert_eq!(text(&house, "ann", "/my-cms/page").await.1, "number 5");
+    let with_body = put(&house, "ann", "/my-cms/page?version=6", "both?").await;
+    assert_eq!(with_body.status(), 400);
+    // The version that it came from falls out of the history: the bytes are still there.
+    for _ in 0..3 {
+        put(&house, "ann", "/my-cms/other", "o").await;
+        send(&house, "ann", "POST", "/my-cms/page?restore=23").await;
+    }
+    assert_eq!(text(&house, "ann", "/my-cms/page?version=24").await.1, "number 5");
+
+    assert_eq!(send(&house, "ann", "DELETE", "/my-cms/page").await.status(), 204);
+    assert_eq!(text(&house, "ann", "/my-cms/page").await.0, 404);
+    assert_eq!(json(&house, "ann", "/my-cms/page?versions").await["versions"][0]["version"], 27);
+    let back = send(&house, "ann", "POST", "/my-cms/page?restore=24").await;
+    assert_eq!(back.status(), 201, "it was not there");
+    assert_eq!(text(&house, "ann", "/my-cms/page").await.1, "number 5");
+    // And for good.
+    assert_eq!(send(&house, "ann", "DELETE", "/my-cms/page?purge").await.status(), 204);
+    assert_eq!(send(&house, "ann", "POST", "/my-cms/page?restore=24").await.status(), 404);
+    let (_, keys) = house.run(&["kv", "list", "~cms"]);
+    assert_eq!((keys.matches("blob/").count(), keys.matches("gone/").count()), (3, 0), "{keys}");
+    // A tag is never used again.
+    let new = put(&house, "ann", "/my-cms/page", "number 5").await;
+    assert_eq!(new.status(), 201);
+    assert_ne!(header(&new, "etag"), header(&back, "etag"));
+}
+
+#[tokio::test]
+async fn a_listing_pages_through_a_space() {
+    let house = house("live_writers = \"ann\"");
+    for name in ["a/1.txt", "a/2.txt", "a/3.txt", "b.txt", "%3Cimg%20src=x%3E.txt"] {
+        put(&house, "ann", &format!("/my-cms/{name}"), name).await;
+    }
+    put(&house, "bob", "/my-cms/bobs.txt", "b").await;
+    put(&house, "ann", "/live-cms/everyone.txt", "e").await;
+    let all = json(&house, "ann", "/my-cms/?list=").await;
+    assert_eq!(paths(&all), ["<img src=x>.txt", "a/1.txt", "a/2.txt", "a/3.txt", "b.txt"]);
+    assert_eq!(all["quota"]["files"], 6);
+    let file = &all["files"][1];
+    assert_eq!((&file["size"], &file["type"]), (&7.into(), &"text/plain; charset=utf-8".into()));
+    let head = send(&house, "ann", "HEAD", "/my-cms/a/1.txt").await;
+    assert_eq!(file["etag"], header(&head, "etag"));
+
+    let mut found = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page = json(&house, "ann", &format!("/my-cms/?list=a/&limit=2{cursor}")).await;
+        found.extend(paths(&page).into_iter().map(str::to_owned));
+        match page["cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={}", next.replace('/', "%2F")),
+            None => break,
+        }
+    }
+    assert_eq!(found, ["a/1.txt", "a/2.txt", "a/3.txt"]);
+    assert_eq!(paths(&json(&house, "ann", "/my-cms/a/?list=2").await), ["a/2.txt"]);
+    assert_eq!(paths(&json(&house, "", "/live-cms/?list=").await), ["everyone.txt"]);
+    assert_eq!(send(&house, "ann", "GET", "/my-cms/?list=&cursor=nonsense").await.status(), 400);
+
+    // For a person: a page in which no name is anything but a name.
+    let page = call(&house, "ann", "GET", "/my-cms/?list=").header("accept", "text/html,*/*;q=0.1");
+    let page = page.send().await.unwrap();
+    assert_eq!(header(&page, "content-type"), "text/html; charset=utf-8");
+    assert!(header(&page, "content-security-policy").contains("default-src 'none'"));
+    let page = page.text().await.unwrap();
+    assert!(page.contains("&lt;img src=x&gt;.txt") && !page.contains("<img"), "{page}");
+    assert!(page.contains("href=\"/my-cms/%3Cimg%20src%3Dx%3E.txt\""), "{page}");
+    let redirect = send(&house, "ann", "GET", "/my-cms").await;
+    assert_eq!((redirect.status().as_u16(), header(&redirect, "location")), (308, "/my-cms/"));
+}
+
+#[tokio::test]
+async fn a_caller_has_so_much_room_and_no_more() {
+    let house = house(
+        "live_writers = \"*\", max_file = \"1000\", quota_bytes = \"2500\", quota_files = \"4\"",
+    );
+    let big = |size: usize| "x".repeat(size);
+    // The edge of one file, declared and not.
+    assert_eq!(put(&house, "ann", "/my-cms/a.bin", &big(1000)).await.status(), 201);
+    assert_eq!(put(&house, "ann", "/my-cms/b.bin", &big(1001)).await.status(), 413);
+    let pieces = futures::stream::iter([Ok::<_, std::io::Error>(big(1001))]);
+    let chunked = call(&house, "ann", "PUT", "/my-cms/b.bin");
+    let chunked = chunked.body(reqwest::Body::wrap_stream(pieces)).send().await.unwrap();
+    assert_eq!(chunked.status(), 413);
+    assert_eq!(text(&house, "ann", "/my-cms/b.bin").await.0, 404);
+
+    // The edge of all of them, here and in the shared space.
+    assert_eq!(put(&house, "ann", "/live-cms/b.bin", &big(1000)).await.status(), 201);
+    assert_eq!(put(&house, "ann", "/my-cms/c.bin", &big(500)).await.status(), 201);
+    let full = put(&house, "ann", "/my-cms/d.bin", "x").await;
+    assert_eq!(full.status(), 507);
+    assert!(full.text().await.unwrap().contains("quota_bytes"));
+    assert_eq!(put(&house, "bob", "/my-cms/d.bin", &big(1000)).await.status(), 201);
+    let quota = json(&house, "ann", "/my-cms/?list=").await["quota"].clone();
+    assert_eq!((&quota["bytes"], &quota["files"]), (&2500.into(), &3.into()), "{quota}");
+
+    // What was deleted makes room when it is needed, and the history of what is written anew.
+    assert_eq!(send(&house, "ann", "DELETE", "/my-cms/c.bin").await.status(), 204);
+    assert_eq!(put(&house, "ann", "/my-cms/d.bin", &big(400)).await.status(), 201);
+    assert_eq!(send(&house, "ann", "POST", "/my-cms/c.bin?restore=1").await.status(), 404);
+    assert_eq!(put(&house, "ann", "/my-cms/d.bin", &big(500)).await.status(), 204);
+    assert_eq!(json(&house, "ann", "/my-cms/d.bin?versions").await["versions"][1], Value::Null);
+
+    // And so many files.
+    assert_eq!(send(&house, "ann", "DELETE", "/my-cms/d.bin?purge").await.status(), 204);
+    for name in ["e", "f"] {
+        assert_eq!(put(&house, "ann", &format!("/my-cms/{name}"), "").await.status(), 201);
+    }
+    let full = put(&house, "ann", "/my-cms/g", "").await;
+    assert_eq!(full.status(), 507);
+    assert!(full.text().await.unwrap().contains("quota_files"));
+    send(&house, "ann", "DELETE", "/my-cms/e").await;
+    assert_eq!(put(&house, "ann", "/my-cms/g", "").await.status(), 201);
+}
+
+#[tokio::test]
+async fn a_document_can_not_act_as_the_site_nor_a_page_elsewhere_as_its_visitor() {
+    let house = house("live_writers = \"ann\"");
+    for (path, kind) in
+        [("evil.html", "text/html"), ("evil.svg", "image/svg+xml"), ("evil", "text/html")]
+    {
+        let sent = call(&house, "ann", "PUT", &format!("/live-cms/{path}"));
+        let sent =
+            sent.header("content-type", kind).body("<script>alert(document.cookie)</script>");
+        assert_eq!(sent.send().await.unwrap().status(), 201);
+        let got = send(&house, "", "GET", &format!("/live-cms/{path}")).await;
+        let policy = header(&got, "content-security-policy");
+        assert!(policy.starts_with("sandbox ") && !policy.contains("same-origin"), "{policy}");
+        assert_eq!(header(&got, "x-content-type-options"), "nosniff");
+    }
+    // A browser sends the cookie of its user with what a page elsewhere asks for.
+    for (origin, status) in
+        [("https://evil.example", 403), ("null", 403), (house.url.as_str(), 201)]
+    {
+        let sent = call(&house, "", "PUT", "/my-cms/x").header("cookie", "__session=ann");
+        let sent = sent.header("origin", origin).body("x").send().await.unwrap();
+        assert_eq!(sent.status(), status, "{origin}");
+    }
+    let asked = call(&house, "", "OPTIONS", "/my-cms/x")
+        .header("origin", "https://app.example")
+        .header("access-control-request-method", "PUT")
+        .header("access-control-request-headers", "authorization,x-meta-a,x-evil")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(asked.status(), 204);
+    assert_eq!(header(&asked, "access-control-allow-origin"), "*");
+    assert!(header(&asked, "access-control-allow-credentials").is_empty());
+    assert!(header(&asked, "access-control-allow-methods").contains("PUT"));
+    let fields = header(&asked, "access-control-allow-headers");
+    assert!(fields.contains("authorization") && fields.contains("if-match"), "{fields}");
+    assert!(fields.contains("x-meta-a") && !fields.contains("x-evil"), "{fields}");
+    let plain = send(&house, "", "OPTIONS", "/my-cms/x").await;
+    assert_eq!(header(&plain, "allow"), "GET, HEAD, PUT, POST, DELETE, MKCOL, OPTIONS");
+}
+
+#[tokio::test]
+async fn pages_may_have_a_host_of_their_own() {
+    let house = house("live_writers = \"ann\", content_host = \"https://user.example:8443\"");
+    put(&house, "ann", "/live-cms/p.html", "<p>p").await;
+    put(&house, "ann", "/live-cms/p.png", "png").await;
+    put(&house, "ann", "/my-cms/mine.html", "<p>mine").await;
+    let moved = send(&house, "", "GET", "/live-cms/p").await;
+    assert_eq!(moved.status(), 307);
+    assert_eq!(header(&moved, "location"), "https://user.example:8443/live-cms/p.html");
+    // What can't act stays, and so does what is nobody else's: in a sandbox.
+    assert_eq!(send(&house, "", "GET", "/live-cms/p.png").await.status(), 200);
+    let mine = send(&house, "ann", "GET", "/my-cms/mine").await;
+    assert!(header(&mine, "content-security-policy").starts_with("sandbox"));
+    let there = |who: &'static str, method: &'static str, path: &'static str| {
+        call(&house, who, method, path).header("host", "user.example:8443").send()
+    };
+    let shown = there("", "GET", "/live-cms/p").await.unwrap();
+    assert_eq!((shown.status().as_u16(), header(&shown, "content-security-policy")), (200, ""));
+    // Nobody is anybody there.
+    assert_eq!(there("ann", "GET", "/my-cms/mine").await.unwrap().status(), 401);
+    assert_eq!(there("ann", "PUT", "/live-cms/p.html").await.unwrap().status(), 405);
+    assert_eq!(there("ann", "GET", "/my-cms/").await.unwrap().status(), 401);
+}
+
+#[test]
+fn curl_uploads_from_a_file_and_from_a_pipe() {
+    let house = house("");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("big.bin");
+    let bytes: Vec<u8> = (0..25 << 20).map(|n: u32| (n % 251) as u8).collect();
+    std::fs::write(&file, &bytes).unwrap();
+    let curl = |arguments: &[&str], input: Option<&[u8]>| {
+        let mut command = Command::new("curl");
+        command.args(["-sS", "-H", "Authorization: Bearer good ann", "-w", "\n%{http_code}"]);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        if let Some(input) = input {
+            stdin.write_all(input).unwrap();
+        }
+        drop(stdin);
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success());
+        let at = output.stdout.iter().rposition(|byte| *byte == b'\n').unwrap();
+        let code = String::from_utf8(output.stdout[at + 1..].to_vec()).unwrap();
+        (code, output.stdout[..at].to_vec())
+    };
+    let url = format!("{}/my-cms/", house.url);
+    // A URL that ends with a slash gets the name of the file, as curl does it.
+    assert_eq!(curl(&["-T", file.to_str().unwrap(), &url], None).0, "201");
+    let (code, got) = curl(&[&format!("{url}big.bin")], None);
+    assert_eq!(code, "200");
+    assert!(got == bytes, "{} bytes", got.len());
+    let piped = format!("{url}piped");
+    assert_eq!(curl(&["-T", "-", &piped], Some(b"hello")).0, "201");
+    assert_eq!(curl(&[&piped], None), ("200".into(), b"hello".to_vec()));
+    assert_eq!(curl(&["-X", "DELETE", &piped], None).0, "204");
+    assert_eq!(curl(&["-X", "DELETE", &piped], None).0, "404");
+    std::fs::write(&file, vec![0; (25 << 20) + 1]).unwrap();
+    assert_eq!(curl(&["-T", file.to_str().unwrap(), &url], None).0, "413");
+    assert!(curl(&[&format!("{url}big.bin")], None).1 == bytes, "the old one is there");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_keeps_documents_in_a_browser_and_another_s_page_is_nobody() {
+    if clients::chromium().is_none() {
+        return;
+    }
+    let house = house("live_writers = \"eve\"");
+    // What a page tries that wants to act as its visitor.
+    let evil = "<!DOCTYPE html><script>(async () => {\
+        const tried = {};\
+        const attempt = async (name, act) => {\
+          try { tried[name] = await act(); } catch (error) { tried[name] = error.name; }\
+        };\
+        await attempt('cookie', () => document.cookie);\
+        await attempt('storage', () => sessionStorage.length);\
+        await attempt('read', async () => (await fetch('/my-cms/?list=', { credentials: 'include' })).status);\
+        await attempt('write', async () => (await fetch('/my-cms/x', { method: 'PUT', body: 'x', credentials: 'include' })).status);\
+        await attempt('origin', () => self.origin);\
+        document.title = JSON.stringify(tried);\
+      })();</script>";
+    let sent = call(&house, "eve", "PUT", "/live-cms/evil.html").body(evil).send().await.unwrap();
+    assert_eq!(sent.status(), 201);
+    let (page, evil) = (format!("{}/my-cms/", house.url), format!("{}/live-cms/evil", house.url));
+    let run = move || clients::node("cms.mjs", &[&page, "good ann", &evil]);
+    let Some(output) = tokio::task::spawn_blocking(run).await.unwrap() else { return };
+    let found: Value = serde_json::from_str(&clients::text_of(&output)).unwrap();
+    // The one thing that went wrong is the question who is there.
+    for line in found["asked"].as_array().unwrap() {
+        assert!(line.as_str().unwrap().contains("401"), "{found}");
+    }
+    assert_eq!(found["own"], serde_json::json!([]), "{found}");
+    assert_eq!(found["names"], serde_json::json!(["notes/a <b>.txt", "notes/large.bin"]));
+    assert!(found["progress"][1].as_u64() >= Some(1), "{found}");
+    let said = &found["said"];
+    assert_eq!(
+        (&said["cookie"], &said["storage"]),
+        (&"SecurityError".into(), &"SecurityError".into())
+    );
+    assert_eq!(said["origin"], "null", "{said}");
+    for what in ["read", "write"] {
+        assert_eq!(said[what], "TypeError", "{what}: {said}");
+    }
+    assert_eq!(text(&house, "ann", "/my-cms/x").await.0, 404);
+    assert_eq!(text(&house, "", "/my-cms/~ann/notes/c").await, (200, "<h1>c</h1>".into()));
+}
+
+/// Debian's WebDAV test suite, through a server that says who calls: it can't show a token itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn litmus_puts_gets_and_deletes() {
+    let Some(litmus) = clients::tool("GUESTHOUSE_LITMUS") else { return };
+    let house = house("");
+    let url = house.url.clone();
+    let client = Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let between = Upstream::start(move |seen, body| {
+        let (client, url) = (client.clone(), format!("{url}{}", seen.target));
+        async move {
+            let body = body.collect().await.unwrap().to_bytes();
+            let method = Method::from_bytes(seen.method.as_bytes()).unwrap();
+            let mut request = client.request(method, url).bearer_auth("good ann").body(body);
+            for (name, value) in &seen.headers {
+                if !matches!(
+                    name.as_str(),
+                    "host" | "connection" | "te" | "expect" | "content-length"
+                ) {
+                    request = request.header(name, value);
+                }
+            }
+            let got = request.send().await.unwrap();
+            let (status, fields) = (got.status().as_u16(), got.headers().clone());
+            let mut answer = guesthouse_tests::upstream::answer(
+                status,
+                "text/plain",
+                got.bytes().await.unwrap(),
+            );
+            for (name, value) in &fields {
+                if !matches!(name.as_str(), "content-length" | "transfer-encoding" | "connection") {
+                    answer.headers_mut().insert(name, value.clone());
+                }
+            }
+            answer
+        }
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    for suite in ["basic", "http"] {
+        let mut command = Command::new(&litmus);
+        command.arg(format!("{}/my-cms/", between.url())).env("TESTS", suite);
+        command.current_dir(folder.path());
+        let output =
+            tokio::task::spawn_blocking(move || clients::finish(&mut command)).await.unwrap();
+        let said = clients::text_of(&output);
+        assert!(said.contains(", 0 failed"), "{said}");
+    }
+}
