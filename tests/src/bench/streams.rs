@@ -11,7 +11,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
+use tokio::sync::Barrier;
 
+/// How long it may take until all streams are open.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Streams at a time.
 const STREAMS: usize = 500;
 
@@ -145,11 +148,13 @@ pub fn many(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let local = tokio::task::LocalSet::new();
         // What the first stream brings is not each one's.
-        local.block_on(&runtime, listen(house.server.address, 1, during / 4))?;
+        local.block_on(&runtime, listen(house.server.address, 1, during / 4, &Barrier::new(1)))?;
         let before = house.server.rss();
         let work = async {
-            let streams = listen(house.server.address, STREAMS, during);
+            let open = Barrier::new(STREAMS + 1);
+            let streams = listen(house.server.address, STREAMS, during, &open);
             let middle = async {
+                open.wait().await;
                 tokio::time::sleep(during / 2).await;
                 let (cpu, began) = (house.server.cpu(), Instant::now());
                 tokio::time::sleep(during / 4).await;
@@ -179,43 +184,38 @@ pub fn many(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
     Ok(())
 }
 
-/// Opens so many streams and reads them all for a while: milliseconds from the sending of each piece to its arrival.
-async fn listen(address: SocketAddr, count: usize, during: Duration) -> Result<Vec<f64>> {
-    let end = tokio::time::Instant::now() + during;
-    let readers: Vec<_> = (0..count)
-        .map(|_| {
-            tokio::task::spawn_local(async move {
-                let mut latencies = Vec::new();
-                let read = async {
-                    let mut stream = tokio::net::TcpStream::connect(address).await?;
-                    stream.write_all(&chat("openai", "/openai")).await?;
-                    let mut lines = tokio::io::BufReader::new(stream).lines();
-                    let status = lines.next_line().await?.context("no answer")?;
-                    if !status.contains(" 200 ") {
-                        bail!("the answer was {status}");
-                    }
-                    while let Some(line) = lines.next_line().await? {
-                        let Some((_, rest)) = line.split_once("\"sent\":") else { continue };
-                        let sent: f64 = rest.split(',').next().context("no time")?.parse()?;
-                        let now = SystemTime::UNIX_EPOCH.elapsed()?.as_nanos() as f64;
-                        latencies.push((now - sent) / 1e6);
-                    }
-                    Err::<(), _>(anyhow::anyhow!("a stream ended"))
-                };
-                match tokio::time::timeout_at(end, read).await {
-                    Ok(ended) => ended.map(|()| latencies),
-                    Err(_) => Ok(latencies),
-                }
-            })
-        })
-        .collect();
-    let mut all = Vec::new();
-    for reader in readers {
-        let latencies = reader.await??;
-        if latencies.is_empty() {
-            bail!("a stream brought nothing");
+/// Opens so many streams, waits at the barrier until each has brought something, and reads them all for a while:
+/// milliseconds from the sending of each piece to its arrival.
+async fn listen(
+    address: SocketAddr,
+    count: usize,
+    during: Duration,
+    open: &Barrier,
+) -> Result<Vec<f64>> {
+    let readers = (0..count).map(|_| async move {
+        let mut stream = tokio::net::TcpStream::connect(address).await?;
+        stream.write_all(&chat("openai", "/openai")).await?;
+        let mut lines = tokio::io::BufReader::new(stream).lines();
+        let status = lines.next_line().await?.context("no answer")?;
+        if !status.contains(" 200 ") {
+            bail!("the answer was {status}");
         }
-        all.extend(latencies);
-    }
-    Ok(all)
+        let mut end = None;
+        let mut latencies = Vec::new();
+        while end.is_none_or(|end| Instant::now() < end) {
+            let line = lines.next_line().await?.context("a stream ended")?;
+            let Some((_, rest)) = line.split_once("\"sent\":") else { continue };
+            let sent: f64 = rest.split(',').next().context("no time")?.parse()?;
+            let now = SystemTime::UNIX_EPOCH.elapsed()?.as_nanos() as f64;
+            if end.is_none() {
+                open.wait().await;
+                end = Some(Instant::now() + during);
+            } else {
+                latencies.push((now - sent) / 1e6);
+            }
+        }
+        Ok(latencies)
+    });
+    let all = tokio::time::timeout(PATIENCE + during, futures::future::try_join_all(readers));
+    Ok(all.await.context("the streams don't all come")??.concat())
 }
