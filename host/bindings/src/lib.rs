@@ -26,6 +26,8 @@ mod generated {
         require_store_data_send: true,
         with: {
             "wasi:io": wasmtime_wasi::p2::bindings::io,
+            "guesthouse:rooms/types": crate::generated_rooms::guesthouse::rooms::types,
+            "guesthouse:rooms/peers": crate::generated_rooms::guesthouse::rooms::peers,
             "guesthouse:kv/store.bucket": crate::handles::Namespace,
             "guesthouse:secrets/store.secret": crate::handles::Secret,
             "guesthouse:budget/tokens.reservation": crate::handles::Reservation,
@@ -57,6 +59,7 @@ mod generated_rooms {
             "guesthouse:rooms/self-room.commit": async | trappable,
             "guesthouse:rooms/storage.usage": trappable,
             "guesthouse:rooms/storage": async | trappable,
+            "guesthouse:rooms/peers": async | trappable,
             default: trappable,
         },
         exports: { default: async },
@@ -70,7 +73,7 @@ pub use generated::wasi;
 /// `guesthouse:rooms`: what the host links for a room, and the calls into it.
 pub mod rooms {
     pub use crate::generated_rooms::guesthouse::rooms::{
-        alarms, connections, self_room, storage, types,
+        alarms, connections, peers, self_room, storage, types,
     };
     pub use crate::generated_rooms::{RoomOnly, RoomOnlyPre};
 }

@@ -139,6 +139,7 @@ fn show(key: &RoomKey, meta: Option<&RoomMeta>, mailbox: Option<&Mailbox>) -> Va
         "sockets": view.map_or(0, |view| view.sockets.load(Relaxed)),
         "awake": mailbox.is_some_and(Mailbox::is_awake),
         "events": view.map_or(0, |view| view.events.load(Relaxed)),
+        "events_per_second": view.map_or(0.0, |view| (view.rate.now() * 10.0).round() / 10.0),
         "last_event": view.map(|view| view.last_event.load(Relaxed)).filter(|at| *at > 0),
         "bytes": meta.map_or(0, |meta| meta.bytes),
         "keys": meta.map_or(0, |meta| meta.keys),

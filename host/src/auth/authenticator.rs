@@ -37,6 +37,12 @@ pub enum AuthError {
 }
 
 impl AuthError {
+    /// A one-time ticket that is no good.
+    #[must_use]
+    pub fn ticket() -> Self {
+        Self::rejected(RejectionKind::Invalid, "ticket-invalid")
+    }
+
     fn rejected(kind: RejectionKind, reason: &str) -> Self {
         Self::Rejected { kind, reason: reason.to_owned() }
     }

@@ -11,17 +11,20 @@
 //! | `credentials` | what a client shows, and its digest |
 //! | `authenticator` | asking, keeping, refusing |
 //! | `address` | where a request really comes from |
+//! | `tickets` | one-time tickets |
 //! | `issuer` | the house's own issuer, for development |
 
 mod address;
 mod authenticator;
 mod credentials;
 mod issuer;
+mod tickets;
 
 pub use address::client_address;
 pub use authenticator::{ActiveVerifier, AuthError, Authenticator, RejectionKind};
 pub use credentials::{Presented, strip_forged};
 pub use issuer::{Claims, DEV_ISSUER, DevIssuer};
+pub use tickets::{Tickets, TooManyTickets};
 
 pub use guesthouse_bindings::called::exports::guesthouse::auth::verifier::{
     Credentials, Rejection,

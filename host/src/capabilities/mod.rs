@@ -11,6 +11,7 @@ pub mod callers;
 pub mod fetch;
 pub mod identity;
 pub mod kv;
+pub mod peers;
 pub mod rooms;
 pub mod secrets;
 pub mod settings;
@@ -64,7 +65,12 @@ pub fn grant_for(import: &str) -> Grant {
         ("guesthouse:secrets", "store") if version.starts_with("0.1.") => {
             Grant::Needs { key: "secrets", example: "secrets = [\"NAME\"]" }
         }
-        ("guesthouse:rooms", "types" | "self-room" | "storage" | "alarms" | "connections")
+        // Words that the others share.
+        ("guesthouse:rooms", "types") if version.starts_with("0.1.") => Grant::Free,
+        ("guesthouse:rooms", "peers") if version.starts_with("0.1.") => {
+            Grant::Needs { key: "peers", example: "peers = [\"PLUGIN\"]" }
+        }
+        ("guesthouse:rooms", "self-room" | "storage" | "alarms" | "connections")
             if version.starts_with("0.1.") =>
         {
             Grant::Needs { key: "rooms", example: "rooms = { routes = [\"/live/{room}\"] }" }
@@ -89,6 +95,7 @@ mod tests {
             "guesthouse:fetch/grants@0.1.0",
             "guesthouse:identity/identity@0.1.0",
             "guesthouse:budget/tokens@0.1.0",
+            "guesthouse:rooms/types@0.1.0",
         ] {
             assert_eq!(grant_for(import), Grant::Free, "{import}");
         }
@@ -101,6 +108,8 @@ mod tests {
             ("wasi:keyvalue/store@0.2.0-draft", "kv"),
             ("wasi:keyvalue/atomics@0.2.0-draft2", "kv"),
             ("guesthouse:secrets/store@0.1.3", "secrets"),
+            ("guesthouse:rooms/self-room@0.1.0", "rooms"),
+            ("guesthouse:rooms/peers@0.1.0", "peers"),
         ] {
             assert!(
                 matches!(grant_for(import), Grant::Needs { key, .. } if key == line),

@@ -68,7 +68,7 @@ fn number(value: &Value, key: &str) -> u64 {
 
 async fn list(client: &Client, plugin: Option<&str>) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    let columns = ["PLUGIN", "ROOM", "SOCKETS", "STATE", "BYTES", "KEYS", "EVENTS", "ALARM"];
+    let columns = ["PLUGIN", "ROOM", "SOCKETS", "STATE", "BYTES", "KEYS", "EVENTS/S", "ALARM"];
     let [a, b, c, d, e, f, g, h] = columns;
     writeln!(out, "{a:16} {b:24} {c:>8} {d:6} {e:>12} {f:>9} {g:>9} {h}")?;
     let mut after: Option<String> = None;
@@ -100,7 +100,7 @@ async fn list(client: &Client, plugin: Option<&str>) -> anyhow::Result<()> {
                 if awake { "awake" } else { "asleep" },
                 number(room, "bytes"),
                 number(room, "keys"),
-                number(room, "events"),
+                room.get("events_per_second").and_then(Value::as_f64).unwrap_or_default(),
             )?;
         }
         // Pages go on within one plugin; over all, the first thousand rooms are shown.

@@ -4,7 +4,7 @@
 //! found before anything starts; the doors open last and close first.
 
 use crate::admin::{self, Admin};
-use crate::auth::{Authenticator, DEV_ISSUER, DevIssuer};
+use crate::auth::{Authenticator, DEV_ISSUER, DevIssuer, Tickets};
 use crate::cache::ResponseCache;
 use crate::capabilities::settings::HostSettings;
 use crate::config::secrets::Sources;
@@ -125,6 +125,7 @@ pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     ))?;
     let versions = Box::new(ActiveVersions(plugins.clone()));
     let rooms = runtime.block_on(Rooms::open(rooms_store, versions, threads))?;
+    engine.doorway().open(&rooms);
     let style = if human { Style::Human } else { Style::Json };
     let log = config.server.access_log.then(|| AccessLog::start(style)).transpose()?;
     let idle = config.server.idle_timeout;
@@ -132,6 +133,7 @@ pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     let ledger = Ledger::new(store.clone());
     let gate = Gate {
         authenticator: authenticator(&config, &plugins),
+        tickets: Tickets::default(),
         ledger: ledger.clone(),
         trusted_proxies: config.server.trusted_proxies.clone(),
     };

@@ -166,6 +166,20 @@ fn read(table: &DeTable<'_>, file: &Path, problems: &Problems, of_plugins: &Prob
             config.plugins.insert(name.to_owned(), Arc::new(plugin));
         }
     }
+    for plugin in config.plugins.values() {
+        for peer in &plugin.peers {
+            if config.plugins.get(peer).is_none_or(|peer| peer.rooms.is_none()) {
+                of_plugins.add(
+                    None::<std::ops::Range<usize>>,
+                    format!(
+                        "`peers` of [plugins.{}] names `{peer}`, and there is no plugin of that name with \
+                         `rooms`.",
+                        plugin.name
+                    ),
+                );
+            }
+        }
+    }
     callers::check(&config.auth, &config.plugins, &asks_for_auth, of_plugins);
     check_calls(&config.plugins, &calls, of_plugins);
     root.finish();

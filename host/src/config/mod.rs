@@ -171,6 +171,8 @@ pub struct Plugin {
     pub fetch: Vec<fetch::FetchGrant>,
     /// Plugins that it may call.
     pub calls: Vec<String>,
+    /// Plugins whose rooms it may call.
+    pub peers: Vec<String>,
     /// What `wasi:config/store` gives.
     pub config: BTreeMap<String, String>,
     /// Whether callers are verified.
@@ -231,6 +233,8 @@ pub struct Limits {
     pub outbound_first_byte: Duration,
     /// Time between bytes of a response. Default 60 s.
     pub outbound_idle: Duration,
+    /// Time for a call of another room. Default 10 s.
+    pub peer_call: Duration,
     /// Lines that the plugin may print in a second; as many are written about its failures, and about its
     /// outbound requests. Default 1000.
     pub log: u32,
@@ -328,6 +332,7 @@ impl Default for Limits {
             outbound_connect: Duration::from_secs(10),
             outbound_first_byte: Duration::from_secs(120),
             outbound_idle: Duration::from_secs(60),
+            peer_call: Duration::from_secs(10),
             log: 1000,
         }
     }

@@ -110,6 +110,7 @@ pub(super) fn plugin(
         secrets: Vec::new(),
         fetch: Vec::new(),
         calls: Vec::new(),
+        peers: Vec::new(),
         config: BTreeMap::new(),
         auth: None,
         rate: None,
@@ -179,6 +180,14 @@ pub(super) fn plugin(
         plugin.calls.push(text.to_owned());
         calls.push((text.to_owned(), span));
     }
+    for (text, span) in reader.texts("peers") {
+        if is_name(text, 63, "-") {
+            plugin.peers.push(text.to_owned());
+        } else {
+            problems
+                .add(span, format!("`{text}` is not a name for a plugin whose rooms are called."));
+        }
+    }
     if let Some(table) = reader.table("config", &format!("[plugins.{name}.config]")) {
         for (key, _, value) in table.any() {
             match value.get_ref().as_str() {
@@ -222,6 +231,7 @@ pub(super) fn plugin(
         table.duration("outbound_connect", &mut limits.outbound_connect, SECOND / 1000..=DAY);
         table.duration("outbound_first_byte", &mut limits.outbound_first_byte, SECOND / 1000..=DAY);
         table.duration("outbound_idle", &mut limits.outbound_idle, SECOND / 1000..=DAY);
+        table.duration("peer_call", &mut limits.peer_call, SECOND / 1000..=DAY);
         table.number("log", &mut limits.log, 0..=1_000_000);
         table.finish();
     }

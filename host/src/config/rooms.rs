@@ -28,8 +28,20 @@ pub struct Rooms {
     pub storage: u64,
     /// Keys of one room. Default 1,000,000.
     pub keys: u64,
+    /// Bytes of keys and values of all rooms of the plugin. Default 16 GiB.
+    pub plugin_storage: u64,
+    /// Keys of all rooms of the plugin. Default 100,000,000.
+    pub plugin_keys: u64,
+    /// Connections of all rooms of the plugin. Default 100,000.
+    pub plugin_sockets: usize,
+    /// Events that all rooms of the plugin may have in a second; as many may come at once. Default 100,000.
+    pub plugin_events: u32,
+    /// How long a room waits before it tries a failed alarm again; then it doubles. Default 2 s.
+    pub alarm_retry: Duration,
     /// How often the host pings a silent client. Default 30 s.
     pub ping: Duration,
+    /// How long a one-time ticket may wait to be shown. Default 30 s.
+    pub ticket: Duration,
     /// The number of the storage's schema: a room that was written under a higher one is not opened. Default 0.
     pub schema: u32,
 }
@@ -57,7 +69,13 @@ impl Default for Rooms {
             sockets: 10_000,
             storage: 256 << 20,
             keys: 1_000_000,
+            plugin_storage: 16 << 30,
+            plugin_keys: 100_000_000,
+            plugin_sockets: 100_000,
+            plugin_events: 100_000,
+            alarm_retry: Duration::from_secs(2),
             ping: Duration::from_secs(30),
+            ticket: Duration::from_secs(30),
             schema: 0,
         }
     }
@@ -101,7 +119,13 @@ pub(super) fn rooms<'a>(
     reader.number("sockets", &mut rooms.sockets, 1..=1_000_000);
     reader.size("storage", &mut rooms.storage, 0..=1 << 40);
     reader.number("keys", &mut rooms.keys, 0..=1 << 40);
+    reader.size("plugin_storage", &mut rooms.plugin_storage, 0..=1 << 50);
+    reader.number("plugin_keys", &mut rooms.plugin_keys, 0..=1 << 50);
+    reader.number("plugin_sockets", &mut rooms.plugin_sockets, 1..=10_000_000);
+    reader.number("plugin_events", &mut rooms.plugin_events, 1..=100_000_000);
+    reader.duration("alarm_retry", &mut rooms.alarm_retry, SECOND / 1000..=DAY);
     reader.duration("ping", &mut rooms.ping, SECOND / 10..=DAY);
+    reader.duration("ticket", &mut rooms.ticket, SECOND..=SECOND * 3600);
     reader.number("schema", &mut rooms.schema, 0..=u64::from(u32::MAX));
     reader.finish();
     (rooms, routes)

@@ -40,7 +40,7 @@ enum Entry {
 
 /// What is worth a line in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// It opened, for this long, after so many failures in a row.
     Opened { pause: Duration, failures: u32 },
     /// The plugin answered again.
@@ -117,7 +117,7 @@ impl Machine {
 
 /// The breaker of one version of a plugin.
 #[derive(Debug)]
-pub(super) struct Breaker {
+pub(crate) struct Breaker {
     born: Instant,
     machine: Mutex<Machine>,
     /// Closed, and nothing has failed since the last good answer: then nobody needs the lock.
@@ -128,7 +128,7 @@ pub(super) struct Breaker {
 /// The way of one request past the breaker. Dropped without a word, it says nothing about the plugin.
 #[derive(Debug)]
 #[must_use]
-pub(super) struct Ticket(Option<(Arc<Breaker>, u64)>);
+pub(crate) struct Ticket(Option<(Arc<Breaker>, u64)>);
 
 impl Drop for Ticket {
     fn drop(&mut self) {
@@ -152,7 +152,7 @@ pub struct BreakerStatus {
 }
 
 impl Breaker {
-    pub(super) fn new(settings: config::Breaker) -> Arc<Self> {
+    pub(crate) fn new(settings: config::Breaker) -> Arc<Self> {
         Arc::new(Self {
             born: Instant::now(),
             machine: Mutex::new(Machine::new(settings)),
@@ -162,7 +162,7 @@ impl Breaker {
     }
 
     /// Lets a request through, or says after which time it may come back.
-    pub(super) fn enter(self: &Arc<Self>) -> Result<Ticket, Duration> {
+    pub(crate) fn enter(self: &Arc<Self>) -> Result<Ticket, Duration> {
         if self.calm.load(Relaxed) {
             return Ok(Ticket(None));
         }
@@ -177,7 +177,7 @@ impl Breaker {
     }
 
     /// The plugin did what it should.
-    pub(super) fn good(&self, mut ticket: Ticket) -> Option<Change> {
+    pub(crate) fn good(&self, mut ticket: Ticket) -> Option<Change> {
         ticket.0 = None;
         if self.calm.load(Relaxed) {
             return None;
@@ -189,7 +189,7 @@ impl Breaker {
     }
 
     /// The plugin failed in a way that counts.
-    pub(super) fn bad(&self, mut ticket: Ticket) -> Option<Change> {
+    pub(crate) fn bad(&self, mut ticket: Ticket) -> Option<Change> {
         let probe = ticket.0.take().map(|(_, number)| number);
         let mut machine = self.machine.lock();
         if machine.settings.failures == 0 {
@@ -200,16 +200,16 @@ impl Breaker {
     }
 
     /// As [`Self::bad`], when no ticket is at hand: a failure of an instance, not of one request.
-    pub(super) fn bad_instance(&self) -> Option<Change> {
+    pub(crate) fn bad_instance(&self) -> Option<Change> {
         self.bad(Ticket(None))
     }
 
     /// As [`Self::bad`], for a request whose instance was counted already.
-    pub(super) fn bad_probe(&self, ticket: Ticket) -> Option<Change> {
+    pub(crate) fn bad_probe(&self, ticket: Ticket) -> Option<Change> {
         ticket.0.is_some().then(|| self.bad(ticket)).flatten()
     }
 
-    pub(super) fn status(&self) -> BreakerStatus {
+    pub(crate) fn status(&self) -> BreakerStatus {
         let now = self.born.elapsed();
         let (state, failures, after) = match self.machine.lock().state {
             State::Closed { failures } => ("closed", failures, Duration::ZERO),

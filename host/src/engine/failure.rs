@@ -75,7 +75,7 @@ pub enum Failure {
 
 impl Failure {
     /// Whether the plugin did it to itself, so that it counts for its circuit breaker.
-    pub(super) fn is_own_fault(&self) -> bool {
+    pub(crate) fn is_own_fault(&self) -> bool {
         match self {
             Self::Trapped(_)
             | Self::Cpu(_)

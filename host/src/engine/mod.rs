@@ -10,6 +10,7 @@
 //! | `artifact` | compiled components on disk |
 //! | `compiler` | compiling, in a process of its own |
 //! | `state` | what belongs to one instance |
+//! | `leaving` | what leaves it, and when |
 //! | `meter` | CPU time and its deadline |
 //! | `lane` | the fast and the slow lane |
 //! | `admission` | places and the queue in front of them |
@@ -35,6 +36,7 @@ mod concurrent;
 mod failure;
 mod idle;
 mod lane;
+mod leaving;
 mod meter;
 mod output;
 mod quota;
@@ -46,6 +48,7 @@ mod verifying;
 mod version;
 
 pub use breaker::BreakerStatus;
+pub(crate) use breaker::{Breaker, Change, Ticket};
 pub use failure::Failure;
 pub use lane::Lane;
 pub use room::{Call, Returned, RoomInstance};
@@ -55,12 +58,14 @@ pub use version::Version;
 
 use crate::capabilities::fetch::{self, Calls, FetchGrants, Network, Party};
 use crate::capabilities::kv::{self, KvGrants};
+use crate::capabilities::peers::{self, PeerGrants};
 use crate::capabilities::rooms;
 use crate::capabilities::secrets::{self, SecretGrants};
 use crate::capabilities::settings::{self as config_store, HostSettings, Settings};
 use crate::capabilities::{budget, identity};
 use crate::config;
 use crate::line_quota::LineQuota;
+use crate::rooms::Doorway;
 use crate::storage::Store;
 use admission::Admission;
 use artifact::{ArtifactError, Artifacts};
@@ -124,6 +129,7 @@ pub struct Engine {
     network: Arc<Network>,
     party: Arc<Party>,
     call_depth: u32,
+    doorway: Arc<Doorway>,
     fast_threads: usize,
     /// What the house itself tells a plugin.
     told: HostSettings,
@@ -167,6 +173,7 @@ impl Engine {
             network: Network::new(outbound),
             party: Arc::default(),
             call_depth: settings.call_depth,
+            doorway: Arc::default(),
             fast_threads,
             told,
         }))
@@ -185,6 +192,11 @@ impl Engine {
     /// How plugins reach each other.
     pub fn party(&self) -> &Arc<Party> {
         &self.party
+    }
+
+    /// Where plugins look for rooms.
+    pub fn doorway(&self) -> &Doorway {
+        &self.doorway
     }
 
     /// The compiled component, if it is there.
@@ -264,6 +276,12 @@ impl Engine {
                 Calls::new(&plugin.calls, self.call_depth, &self.party),
             ),
             secrets,
+            peers: PeerGrants::new(
+                &plugin.name,
+                &plugin.peers,
+                &self.doorway,
+                plugin.limits.peer_call,
+            ),
             store,
             memory: plugin.limits.memory,
             memory_of_all: self.memory.of_plugin(),
@@ -301,6 +319,7 @@ fn link(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
     secrets::add_to_linker(&mut linker, State::secrets)?;
     fetch::add_to_linker(&mut linker, State::fetch)?;
     rooms::add_to_linker(&mut linker, State::room)?;
+    peers::add_to_linker(&mut linker, State::peers)?;
     identity::add_to_linker(&mut linker, State::callers)?;
     budget::add_to_linker(&mut linker, State::callers)?;
     Ok(linker)

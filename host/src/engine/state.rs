@@ -4,6 +4,7 @@
 //! its memory cap, and the views through which each capability sees it. It must never reach for anything
 //! that is not in the plugin's own context: that is how one plugin can't get at another's data.
 
+use super::leaving::Leaving;
 use super::meter::{Meter, Verdict};
 use super::output::{Channel, LogOutput};
 use super::quota::MemoryQuota;
@@ -11,6 +12,7 @@ use crate::auth::Caller;
 use crate::capabilities::callers::{Callers, CallersView};
 use crate::capabilities::fetch::{FetchGrants, FetchView, Outbound};
 use crate::capabilities::kv::{KvGrants, KvView};
+use crate::capabilities::peers::{PeerGrants, PeersView};
 use crate::capabilities::rooms::RoomView;
 use crate::capabilities::secrets::{SecretGrants, SecretsView};
 use crate::capabilities::settings::{Settings, SettingsView};
@@ -39,6 +41,8 @@ pub(super) struct Context {
     pub secrets: SecretGrants,
     /// Destinations.
     pub fetch: Arc<FetchGrants>,
+    /// Rooms of other plugins.
+    pub peers: PeerGrants,
     /// Where data lives.
     pub store: Arc<dyn Store>,
     /// Bytes of linear memory of one instance.
@@ -58,12 +62,10 @@ pub(super) struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     table: ResourceTable,
-    outbound: Outbound,
+    leaving: Leaving,
     memory: MemoryCap,
     context: Arc<Context>,
     meter: Arc<Meter>,
-    /// The event that runs, in the instance of a room.
-    room: Option<Box<Event>>,
     callers: Callers,
 }
 
@@ -86,7 +88,7 @@ impl State {
             wasi,
             http,
             table,
-            outbound: Outbound::new(context.fetch.clone()),
+            leaving: Leaving { outbound: Outbound::new(context.fetch.clone()), room: None },
             memory: MemoryCap {
                 used: 0,
                 cap: context.memory,
@@ -95,24 +97,36 @@ impl State {
             },
             context,
             meter,
-            room: None,
             callers: Callers::default(),
         }
     }
 
     /// An event begins in this instance.
     pub(super) fn enter_room(&mut self, event: Box<Event>) {
-        self.room = Some(event);
+        // Also when there is none: the caller of the event before must be forgotten.
+        self.serve(None, event.caller.clone());
+        self.leaving.room = Some(event);
     }
 
     /// And ends.
     pub(super) fn leave_room(&mut self) -> Option<Box<Event>> {
-        self.room.take()
+        self.serve(None, None);
+        self.leaving.room.take()
     }
 
     /// Through which the rooms see this instance.
     pub(super) fn room(&mut self) -> RoomView<'_> {
-        RoomView { event: self.room.as_deref_mut() }
+        RoomView { event: self.leaving.room.as_deref_mut() }
+    }
+
+    /// Through which other rooms are called from this instance.
+    pub(super) fn peers(&mut self) -> PeersView<'_> {
+        PeersView {
+            grants: &self.context.peers,
+            event: self.leaving.room.as_deref_mut(),
+            // Where an instance works for several, it takes the task to tell for whom.
+            caller: self.callers.find(None),
+        }
     }
 
     /// The meter of this instance.
@@ -124,18 +138,18 @@ impl State {
     /// of others ends. Without a caller the one of the request before is forgotten.
     pub(super) fn serve(&mut self, gone: Option<CancellationToken>, caller: Option<Arc<Caller>>) {
         self.callers.only(caller.clone());
-        self.outbound.serve(gone, caller);
+        self.leaving.outbound.serve(gone, caller);
     }
 
     /// A request begins in an instance that serves several at a time.
     pub(super) fn serve_one_more(&mut self, task: GuestTaskId, caller: Option<&Arc<Caller>>) {
         self.callers.of_task(task, caller);
-        self.outbound.serve_one_more(caller);
+        self.leaving.outbound.serve_one_more(caller);
     }
 
     /// Another server or plugin is about to be asked, in this task.
     pub(super) fn next_request_of(&mut self, task: Option<GuestTaskId>) {
-        self.outbound.next_is_for(self.callers.find(task));
+        self.leaving.outbound.next_is_for(self.callers.find(task));
     }
 
     /// Whether the caller of a request is to be found by the task.
@@ -160,7 +174,7 @@ impl State {
 
     /// Through which `guesthouse:fetch` sees this instance.
     pub(super) fn fetch(&mut self) -> FetchView<'_> {
-        FetchView { grants: self.outbound.grants() }
+        FetchView { grants: self.leaving.outbound.grants() }
     }
 
     /// Who calls, to be told at the end of a request.
@@ -187,7 +201,7 @@ impl WasiView for State {
 
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { hooks: &mut self.outbound, table: &mut self.table, ctx: &mut self.http }
+        WasiHttpCtxView { hooks: &mut self.leaving, table: &mut self.table, ctx: &mut self.http }
     }
 }
 

@@ -186,6 +186,7 @@ fn check(plugin: &Plugin, wasm: &[u8], is_verifier: bool) -> Result<(), PluginEr
             Grant::Unknown => return Err(PluginError::Unknown { plugin: name(), import }),
             Grant::Needs { key: "kv", .. } => !plugin.kv.is_empty(),
             Grant::Needs { key: "secrets", .. } => !plugin.secrets.is_empty(),
+            Grant::Needs { key: "peers", .. } => !plugin.peers.is_empty(),
             Grant::Needs { key: "rooms", .. } => plugin.rooms.is_some(),
             Grant::Needs { .. } => false,
         };

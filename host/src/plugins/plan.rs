@@ -12,7 +12,9 @@ use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Keys of a plugin's table that give it something.
-const GRANTS: [&str; 6] = ["kv", "secrets", "fetch", "inject", "calls", "rooms"];
+const GRANTS: [&str; 6] = ["kv", "secrets", "fetch", "inject", "calls", "peers"];
+/// The key of a plugin's rooms: having any is a grant, and what is in it is what it is anywhere else.
+const ROOMS: &str = "rooms";
 
 /// What is to happen to a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -155,12 +157,22 @@ impl Change {
             let (was, is) = (before.get(key), after.get(key));
             match key.as_str() {
                 "routes" => {}
+                ROOMS => {
+                    match (was, is) {
+                        (None, Some(_)) => grants.added.push(ROOMS.to_owned()),
+                        (Some(_), None) => grants.removed.push(ROOMS.to_owned()),
+                        _ => {}
+                    }
+                    let (was, is) = (without_routes(was), without_routes(is));
+                    compare(ROOMS, was.as_ref(), is.as_ref(), &mut settings);
+                }
                 key if GRANTS.contains(&key) => grants.extend(key, was, is),
                 key => compare(key, was, is, &mut settings),
             }
         }
         let mut routes = Difference::default();
         routes.extend("", before.get("routes"), after.get("routes"));
+        routes.extend("rooms", rooms_routes(before), rooms_routes(after));
         let digest = |record: Option<&Record>| record.map(|record| record.digest.clone());
         let (was, is) = (digest(from), digest(to));
         let code = (was != is).then_some(Code { from: was, to: is });
@@ -214,6 +226,19 @@ impl Difference {
         self.added.extend(is.difference(&was).cloned());
         self.removed.extend(was.difference(&is).cloned());
     }
+}
+
+fn rooms_routes(table: &Map<String, Value>) -> Option<&Value> {
+    table.get(ROOMS)?.get("routes")
+}
+
+/// The settings of rooms; routes are shown among routes.
+fn without_routes(rooms: Option<&Value>) -> Option<Value> {
+    let mut rooms = rooms?.clone();
+    if let Some(table) = rooms.as_object_mut() {
+        table.remove("routes");
+    }
+    Some(rooms)
 }
 
 /// What a grant's value lists, each with the key in front.
@@ -314,6 +339,23 @@ mod tests {
             plan.summary(),
             "`a` differs in code, routes, grants, cache, config.k, config.l, limits.cpu"
         );
+    }
+
+    #[test]
+    fn rooms_are_a_grant_and_what_is_in_them_is_shown_as_what_it_is() {
+        let rooms = |rooms: Value| Some(record("x", json!({ "rooms": rooms })));
+        let some = || rooms(json!({"routes": ["/a/{room}"], "idle": "1s"}));
+        let new = plan(Some(record("x", json!({}))), some());
+        assert_eq!(new.new_grants(), ["a: rooms"]);
+        assert_eq!(new.plugins[0].routes.added, ["rooms /a/{room}"]);
+        let other = rooms(json!({"routes": ["/b/{room}"], "idle": "2s", "origins": ["*"]}));
+        let changed = plan(some(), other);
+        assert!(changed.new_grants().is_empty());
+        assert_eq!(changed.plugins[0].routes.added, ["rooms /b/{room}"]);
+        assert_eq!(changed.plugins[0].routes.removed, ["rooms /a/{room}"]);
+        let keys: Vec<&str> = changed.plugins[0].settings.iter().map(|s| s.key.as_str()).collect();
+        assert_eq!(keys, ["rooms.idle", "rooms.origins"]);
+        assert_eq!(plan(some(), Some(record("x", json!({})))).plugins[0].grants.removed, ["rooms"]);
     }
 
     #[test]

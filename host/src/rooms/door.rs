@@ -17,6 +17,8 @@ use sha1::{Digest, Sha1};
 pub const NAME: usize = 128;
 /// What stands before a token among the subprotocols.
 const BEARER: &str = "bearer.";
+/// What a client accepts that asks for a ticket, and gets.
+pub const TICKET: &str = "application/vnd.guesthouse.ticket+json";
 /// What a server adds to a client's key to show that it speaks the protocol (RFC 6455 §1.3).
 const PROOF: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// Fields that are between the client and the house, or hold what the room must not see.
@@ -64,37 +66,20 @@ pub struct Handshake {
 pub fn name(path: &str, at: usize) -> Result<String, Closed> {
     let segment = path.strip_prefix('/').unwrap_or(path).split('/').nth(at).ok_or(Closed::Name)?;
     let name = percent_decode_str(segment).decode_utf8().map_err(|_| Closed::Name)?;
-    if name.is_empty() || name.len() > NAME || name.chars().any(char::is_control) {
-        return Err(Closed::Name);
-    }
-    Ok(name.into_owned())
+    is_name(&name).then(|| name.into_owned()).ok_or(Closed::Name)
+}
+
+/// Whether a room can be called this.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    (1..=NAME).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 
 /// Moves the client's token to where tokens belong, the `Authorization` header, from where browsers can put it:
 /// a subprotocol `bearer.TOKEN`, or `token` in the query. Wherever it was, it is not there any more, so that no
 /// log and no room sees it. A token in the header wins.
 pub fn lift_token(parts: &mut Parts) {
-    let mut token = None;
-    if let Some(query) = parts.uri.query()
-        && query.split('&').any(|pair| pair.split('=').next() == Some("token"))
-    {
-        let mut kept = Vec::new();
-        for pair in query.split('&') {
-            match pair.split_once('=') {
-                Some(("token", value)) => {
-                    token = percent_decode_str(value).decode_utf8().ok().map(|t| t.into_owned());
-                }
-                None if pair == "token" => {}
-                _ => kept.push(pair),
-            }
-        }
-        let path = parts.uri.path();
-        let target =
-            if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) };
-        let mut uri = std::mem::take(&mut parts.uri).into_parts();
-        uri.path_and_query = target.parse().ok();
-        parts.uri = Uri::from_parts(uri).unwrap_or_default();
-    }
+    let mut token = take_parameter(parts, "token");
     let (tokens, offered): (Vec<String>, Vec<String>) =
         subprotocols(&parts.headers).into_iter().partition(|item| item.starts_with(BEARER));
     if let Some(found) = tokens.first().and_then(|item| item.strip_prefix(BEARER)) {
@@ -113,6 +98,36 @@ pub fn lift_token(parts: &mut Parts) {
         value.set_sensitive(true);
         parts.headers.insert(header::AUTHORIZATION, value);
     }
+}
+
+/// Takes a one-time ticket out of the query, where nobody behind the gate is to see it.
+pub fn lift_ticket(parts: &mut Parts) -> Option<String> {
+    take_parameter(parts, "ticket")
+}
+
+/// Takes a parameter out of the query; of several the last counts, and all of them go.
+fn take_parameter(parts: &mut Parts, name: &str) -> Option<String> {
+    let query = parts.uri.query()?;
+    let is = |pair: &&str| pair.split('=').next() == Some(name);
+    let value = query.split('&').rfind(is)?.split_once('=').map_or("", |(_, value)| value);
+    let value = percent_decode_str(value).decode_utf8().ok().map(|value| value.into_owned());
+    let kept: Vec<&str> = query.split('&').filter(|pair| !is(pair)).collect();
+    let path = parts.uri.path();
+    let target =
+        if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) };
+    let mut uri = std::mem::take(&mut parts.uri).into_parts();
+    uri.path_and_query = target.parse().ok();
+    parts.uri = Uri::from_parts(uri).unwrap_or_default();
+    value
+}
+
+/// Whether a client asks for a ticket: it posts to the room's own address, and accepts nothing else.
+#[must_use]
+pub fn wants_ticket(parts: &Parts) -> bool {
+    let mut accept = parts.headers.get_all(header::ACCEPT).iter();
+    parts.method == Method::POST
+        && accept.next().is_some_and(|accept| accept.as_bytes() == TICKET.as_bytes())
+        && accept.next().is_none()
 }
 
 fn subprotocols(headers: &HeaderMap) -> Vec<String> {
@@ -179,7 +194,8 @@ pub fn check(parts: &Parts, host: &str, rooms: &Rooms) -> Result<Handshake, Clos
 }
 
 /// A browser sends the origin of the page, and no page can forge it. A program that sends none is no browser.
-fn may_come_from(headers: &HeaderMap, host: &str, origins: &Origins) -> bool {
+#[must_use]
+pub fn may_come_from(headers: &HeaderMap, host: &str, origins: &Origins) -> bool {
     let mut sent = headers.get_all(header::ORIGIN).iter();
     let Some(origin) = sent.next() else { return true };
     if *origins == Origins::Any {
@@ -202,9 +218,9 @@ fn may_come_from(headers: &HeaderMap, host: &str, origins: &Origins) -> bool {
     }
 }
 
-/// A request as a room sees it.
+/// A request as a room sees it; who sent it is for others to say.
 #[must_use]
-pub fn to_room(parts: &Parts, body: Vec<u8>, principal: Option<wit::Principal>) -> wit::Request {
+pub fn to_room(parts: &Parts, body: Vec<u8>) -> wit::Request {
     wit::Request {
         method: parts.method.as_str().to_owned(),
         path_with_query: parts
@@ -221,7 +237,8 @@ pub fn to_room(parts: &Parts, body: Vec<u8>, principal: Option<wit::Principal>) 
             })
             .collect(),
         body,
-        principal,
+        principal: None,
+        peer: None,
     }
 }
 
@@ -340,10 +357,21 @@ mod tests {
     }
 
     #[test]
+    fn a_ticket_is_taken_out_of_the_query_whole() {
+        let mut p = parts("/live/x?ticket=old&a=1&ticket=n%65w&ticketx=2", &[]);
+        assert_eq!(lift_ticket(&mut p).as_deref(), Some("new"));
+        assert_eq!(p.uri.to_string(), "/live/x?a=1&ticketx=2");
+        assert_eq!(lift_ticket(&mut p), None);
+        let mut p = parts("/live/x?ticket", &[]);
+        assert_eq!(lift_ticket(&mut p).as_deref(), Some(""));
+        assert_eq!(p.uri.to_string(), "/live/x");
+    }
+
+    #[test]
     fn a_room_sees_neither_token_nor_handshake() {
         let mut p = parts("/live/x?token=secret", &GOOD);
         lift_token(&mut p);
-        let seen = to_room(&p, Vec::new(), None);
+        let seen = to_room(&p, Vec::new());
         assert_eq!(seen.path_with_query, "/live/x");
         assert!(seen.headers.is_empty(), "{:?}", seen.headers);
     }

@@ -6,6 +6,8 @@
 
 use super::event::{Opened, RoomFailure};
 use super::socket::{Frame, Socket};
+use super::usage::Rate;
+use crate::auth::Caller;
 use crate::storage::rooms::RoomKey;
 use guesthouse_bindings::rooms::types::{CloseInfo, ConnId, Request, Response};
 use std::sync::Arc;
@@ -49,7 +51,7 @@ pub enum Input {
     /// A plain request.
     Request {
         /// What was sent.
-        request: Box<Request>,
+        asked: Box<Asked>,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Response, RoomFailure>>,
         /// Its place.
@@ -66,6 +68,16 @@ pub enum Input {
     Shutdown,
     /// The operator wants something.
     Order(Order),
+}
+
+/// A plain request, and what belongs to it.
+pub struct Asked {
+    /// What was sent. Its principal is filled in when it is delivered.
+    pub request: Request,
+    /// Who sent it.
+    pub caller: Option<Arc<Caller>>,
+    /// Rooms whose events wait for the answer, the first that called first.
+    pub waiting: Arc<[RoomKey]>,
 }
 
 /// What an operator can want of a room.
@@ -105,6 +117,8 @@ pub struct View {
     pub sockets: AtomicUsize,
     /// Events so far.
     pub events: AtomicU64,
+    /// And in a second, of late.
+    pub rate: Rate,
     /// When the last one was, in milliseconds since 1970.
     pub last_event: AtomicU64,
     /// Whether it is at work just now.

@@ -8,30 +8,37 @@
 //! | file | owns |
 //! |---|---|
 //! | `door` | what must hold before a WebSocket is let in |
+//! | `doorway` | how plugins find the rooms |
 //! | `mailbox` | what can happen to a room, and how much of it may wait |
 //! | `actor` | the order of events, and the instance |
 //! | `event` | one event: a transaction |
 //! | `state` | what outlives the instance |
 //! | `gate` | nothing leaves before it is durable |
 //! | `socket` | one client |
+//! | `usage` | what all rooms of a plugin use together |
 //! | `alarms` | alarms of all rooms |
 //! | `fault` | places to die at, for tests |
 
 mod actor;
 mod alarms;
 pub mod door;
+mod doorway;
 pub mod event;
 mod fault;
 mod gate;
 mod mailbox;
 pub mod socket;
 pub mod state;
+pub mod usage;
 
+pub use doorway::Doorway;
 pub use event::{Opened, RoomFailure};
-pub use mailbox::{Input, Mailbox, Order};
+pub use mailbox::{Asked, Input, Mailbox, Order};
 
+use crate::auth::Caller;
 use crate::config;
 use crate::engine::Version;
+use crate::storage::StoreError;
 use crate::storage::rooms::{CommitError, RoomKey, RoomStore};
 use actor::Actor;
 use alarms::Alarms;
@@ -47,6 +54,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
+use usage::Usages;
 
 /// Bits of a connection's id that count; those above are the epoch.
 const COUNTED: u32 = 40;
@@ -90,6 +98,7 @@ pub struct Rooms {
     over: CancellationToken,
     connections: AtomicU64,
     alarms: Arc<Alarms>,
+    usages: Usages,
     closing: AtomicBool,
 }
 
@@ -104,6 +113,7 @@ impl Rooms {
         threads: usize,
     ) -> Result<Arc<Self>, RoomsError> {
         let epoch = store.claim().await?;
+        let usages = Usages::count(&store).await?;
         let (mut handles, mut running) = (Vec::new(), Vec::new());
         let over = CancellationToken::new();
         for number in 0..threads.max(1) {
@@ -128,6 +138,7 @@ impl Rooms {
             over,
             connections: AtomicU64::new(0),
             alarms: Arc::default(),
+            usages,
             closing: AtomicBool::new(false),
         });
         if let Some(first) = rooms.threads.first() {
@@ -233,9 +244,8 @@ impl Rooms {
     pub async fn connect(
         self: &Arc<Self>,
         key: &RoomKey,
-        request: Request,
-        principal: Option<Principal>,
-        expires_at: Option<u64>,
+        mut request: Request,
+        caller: Option<Arc<Caller>>,
         offered: Vec<String>,
         limits: &config::Rooms,
     ) -> Opened {
@@ -253,7 +263,8 @@ impl Rooms {
             rate: limits.rate,
             ping: limits.ping,
         };
-        let socket = Socket::new(id, principal, expires_at, now(), limits);
+        let socket = Socket::new(id, caller, now(), limits);
+        request.principal = socket.principal();
         let (reply, opened) = oneshot::channel();
         self.deliver(
             key,
@@ -269,16 +280,33 @@ impl Rooms {
     pub async fn request(
         self: &Arc<Self>,
         key: &RoomKey,
-        request: Request,
+        mut asked: Asked,
         limits: &config::Rooms,
     ) -> Result<Response, RoomFailure> {
         if self.closing.load(Relaxed) {
             return Err(RoomFailure::Closing);
         }
         let permit = self.find(key).try_reserve().ok_or(RoomFailure::Busy(limits.mailbox))?;
+        asked.request.principal = asked.caller.as_deref().and_then(principal);
         let (reply, answer) = oneshot::channel();
-        self.deliver(key, Input::Request { request: Box::new(request), reply, permit });
+        self.deliver(key, Input::Request { asked: Box::new(asked), reply, permit });
         answer.await.unwrap_or(Err(RoomFailure::Storage))
+    }
+
+    /// Gives a room a request from elsewhere in the house, if there are such rooms.
+    ///
+    /// # Errors
+    /// See [`RoomFailure`].
+    pub async fn call(
+        self: &Arc<Self>,
+        key: &RoomKey,
+        asked: Asked,
+    ) -> Result<Response, RoomFailure> {
+        if matches!(self.versions.active(key), Active::Gone) {
+            return Err(RoomFailure::Gone);
+        }
+        let limits = self.limits(key).unwrap_or_default();
+        self.request(key, asked, &limits).await
     }
 
     /// Serves a socket that has had its 101, on the thread of its room.
@@ -354,6 +382,12 @@ impl Rooms {
     }
 }
 
+/// Who a caller is, as rooms know it.
+fn principal(caller: &Caller) -> Option<Principal> {
+    let found = caller.principal.as_ref()?;
+    Some(Principal { subject: found.subject.clone(), claims_json: found.claims_json.clone() })
+}
+
 fn lost(socket: &Socket) -> Input {
     let info = CloseInfo { code: 1006, reason: String::new(), was_clean: false };
     Input::Closed { id: socket.id, info }
@@ -365,6 +399,9 @@ pub enum RoomsError {
     /// The storage.
     #[error("the rooms can't be taken over: {0}")]
     Storage(#[from] CommitError),
+    /// It can't say what rooms keep.
+    #[error("the rooms can't be counted: {0}")]
+    Count(#[from] StoreError),
     /// A thread.
     #[error("a thread for rooms can't be started: {0}")]
     Thread(#[from] std::io::Error),

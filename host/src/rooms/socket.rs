@@ -8,6 +8,7 @@
 
 use super::fault;
 use super::mailbox::{Input, Mailbox};
+use crate::auth::Caller;
 use futures::{SinkExt, StreamExt};
 use guesthouse_bindings::rooms::connections::Delivery;
 use guesthouse_bindings::rooms::types::{CloseInfo, ConnId, Principal};
@@ -56,12 +57,10 @@ pub struct SocketLimits {
 pub struct Socket {
     /// Its id.
     pub id: ConnId,
-    /// Who the client is.
-    pub principal: Option<Principal>,
+    /// Who the client is, and what it may spend.
+    pub caller: Option<Arc<Caller>>,
     /// Milliseconds since 1970.
     pub opened_at: u64,
-    /// When the client's token expires.
-    pub expires_at: Option<u64>,
     tags: OnceLock<Vec<String>>,
     limits: SocketLimits,
     out: Mutex<Out>,
@@ -85,16 +84,14 @@ impl Socket {
     /// A connection that is being made.
     pub fn new(
         id: ConnId,
-        principal: Option<Principal>,
-        expires_at: Option<u64>,
+        caller: Option<Arc<Caller>>,
         opened_at: u64,
         limits: SocketLimits,
     ) -> Arc<Self> {
         Arc::new(Self {
             id,
-            principal,
+            caller,
             opened_at,
-            expires_at,
             tags: OnceLock::new(),
             limits,
             out: Mutex::default(),
@@ -102,6 +99,16 @@ impl Socket {
             in_mailbox: AtomicUsize::new(0),
             open: AtomicBool::new(false),
         })
+    }
+
+    /// Who the client is, as rooms know it.
+    pub fn principal(&self) -> Option<Principal> {
+        self.caller.as_deref().and_then(super::principal)
+    }
+
+    /// When the client's token expires, in milliseconds since 1970.
+    pub fn expires_at(&self) -> Option<u64> {
+        self.caller.as_ref()?.principal.as_ref()?.expires_at
     }
 
     /// Fixed when the room accepts.
@@ -332,7 +339,7 @@ impl Line<'_> {
                     }
                 }
                 () = &mut timer => {
-                    if let Some(at) = self.socket.expires_at && super::now() >= at {
+                    if let Some(at) = self.socket.expires_at() && super::now() >= at {
                         return self.goodbye(4401, "the token has expired".to_owned()).await;
                     }
                     let now = Instant::now();
@@ -360,7 +367,7 @@ impl Line<'_> {
 
     /// The earlier of this time and the token's end.
     fn next_look(&self, ping: Instant) -> Instant {
-        match self.socket.expires_at {
+        match self.socket.expires_at() {
             Some(at) => {
                 let left = Duration::from_millis(at.saturating_sub(super::now()).max(1));
                 ping.min(Instant::now() + left)

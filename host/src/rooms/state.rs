@@ -4,7 +4,9 @@
 //! it outlives the instance: an instance that is dropped takes nothing along but its own memory.
 
 use super::alarms::Alarms;
+use super::event::Accepting;
 use super::socket::{Frame, Socket};
+use super::usage::{Seat, Usage};
 use crate::storage::StoreError;
 use crate::storage::rooms::{RoomKey, RoomMeta, RoomStore, RoomWrite, Scan, Table};
 use bytes::Bytes;
@@ -22,6 +24,8 @@ pub struct Connection {
     pub attachment: Bytes,
     /// The last message that was relayed.
     pub last_relayed: Option<Frame>,
+    /// Its place among all connections of the plugin.
+    pub seat: Seat,
 }
 
 impl Connection {
@@ -29,7 +33,7 @@ impl Connection {
     pub fn seen(&self) -> Seen {
         Seen {
             id: self.socket.id,
-            principal: self.socket.principal.clone(),
+            principal: self.socket.principal(),
             tags: self.socket.tags().to_vec(),
             attachment: self.attachment.to_vec(),
             opened_at: self.socket.opened_at,
@@ -54,6 +58,8 @@ pub struct Room {
     pub store: Arc<dyn RoomStore>,
     /// Who is told when its alarm is set.
     pub alarms: Arc<Alarms>,
+    /// What all rooms of its plugin use.
+    pub usage: Arc<Usage>,
     /// Its meta row, with what is not durable yet.
     pub meta: RoomMeta,
     /// Whether it has a meta row.
@@ -69,6 +75,8 @@ pub struct Room {
     commits: u64,
     settled: Arc<AtomicU64>,
     everyone: Option<Arc<[Arc<Socket>]>>,
+    /// The last commit that was made in the middle of an event.
+    pub accepting: Option<Accepting>,
 }
 
 /// The row of an open connection: what `on-close` needs when the house crashed.
@@ -89,6 +97,7 @@ impl Room {
         epoch: u64,
         store: Arc<dyn RoomStore>,
         alarms: Arc<Alarms>,
+        usage: Arc<Usage>,
     ) -> Result<(Self, Vec<Seen>), StoreError> {
         let meta = store.meta(&key).resolve().await?;
         let mut left_open = Vec::new();
@@ -105,6 +114,7 @@ impl Room {
             epoch,
             store,
             alarms,
+            usage,
             meta: meta.unwrap_or_default(),
             exists: meta.is_some(),
             connections: BTreeMap::new(),
@@ -115,6 +125,7 @@ impl Room {
             commits: 0,
             settled: Arc::default(),
             everyone: None,
+            accepting: None,
         };
         Ok((room, left_open))
     }
@@ -199,7 +210,7 @@ pub fn open_row(socket: &Socket, attachment: &[u8]) -> RoomWrite {
     let row = Row {
         opened_at: socket.opened_at,
         tags: socket.tags().to_vec(),
-        principal: socket.principal.as_ref().map(|p| (p.subject.clone(), p.claims_json.clone())),
+        principal: socket.principal().map(|p| (p.subject, p.claims_json)),
     };
     let head = serde_json::to_vec(&row).unwrap_or_default();
     let mut value = u32::try_from(head.len()).unwrap_or(0).to_le_bytes().to_vec();

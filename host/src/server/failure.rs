@@ -132,12 +132,13 @@ pub(super) fn response(refusal: &Refusal<'_>) -> Response<Body> {
         | Refusal::Room(
             RoomFailure::Busy(_)
             | RoomFailure::Full(_)
+            | RoomFailure::AllFull(_)
             | RoomFailure::NoInstance
             | RoomFailure::Closing,
         ) => {
             headers.insert(RETRY_AFTER, RETRY_QUEUE);
         }
-        Refusal::Plugin(Failure::Broken { after }) => {
+        Refusal::Plugin(Failure::Broken { after }) | Refusal::Room(RoomFailure::Resting(after)) => {
             // Whole seconds, and not before the time has come.
             let seconds = after.as_secs().saturating_add(1);
             headers.insert(RETRY_AFTER, seconds.into());
@@ -149,13 +150,17 @@ pub(super) fn response(refusal: &Refusal<'_>) -> Response<Body> {
 
 fn of_room(failure: &RoomFailure) -> (StatusCode, String) {
     match failure {
-        RoomFailure::Busy(_) | RoomFailure::Full(_) | RoomFailure::NoInstance => {
+        RoomFailure::Busy(_)
+        | RoomFailure::Full(_)
+        | RoomFailure::AllFull(_)
+        | RoomFailure::NoInstance => {
             (StatusCode::SERVICE_UNAVAILABLE, "This room is full. Try again later.".to_owned())
         }
+        RoomFailure::Gone => (StatusCode::NOT_FOUND, "There is nothing here.".to_owned()),
         RoomFailure::Closing => {
             (StatusCode::SERVICE_UNAVAILABLE, "The house is closing.".to_owned())
         }
-        RoomFailure::Schema { .. } => {
+        RoomFailure::Schema { .. } | RoomFailure::Resting(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "This room is out of order.".to_owned())
         }
         RoomFailure::Guest(_) | RoomFailure::Refused(_) | RoomFailure::Storage => {

@@ -6,9 +6,12 @@
 //! an empty one.
 
 use super::failure::{self, CallerRefusal, Refusal};
-use crate::auth::{AuthError, Authenticator, Caller, RejectionKind, client_address, strip_forged};
+use crate::auth::{
+    AuthError, Authenticator, Caller, Principal, RejectionKind, Tickets, client_address,
+    strip_forged,
+};
 use crate::body::Body;
-use crate::config::{Network, Plugin, Quota};
+use crate::config::{AuthMode, Network, Plugin, Quota};
 use crate::quota::{Budget, Ledger, Standing};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Response};
@@ -24,11 +27,17 @@ const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 pub struct Gate {
     /// Asks the auth plugin; none when the configuration names none.
     pub authenticator: Option<Authenticator>,
+    /// One-time tickets that were given out.
+    pub tickets: Tickets,
     /// What callers have taken.
     pub ledger: Arc<Ledger>,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Network>,
 }
+
+/// A request showed a one-time ticket. None: it was no good.
+#[derive(Clone)]
+pub(super) struct Vouched(pub(super) Option<Arc<Principal>>);
 
 /// A request that may pass.
 pub(super) struct Passed {
@@ -40,7 +49,12 @@ pub(super) struct Passed {
 impl Passed {
     /// Whether the answer is meant for a verified caller, and for nobody else.
     pub(super) fn is_verified(&self) -> bool {
-        self.caller.as_ref().is_some_and(|caller| caller.principal.is_some())
+        self.principal().is_some()
+    }
+
+    /// Who the caller was found to be.
+    pub(super) fn principal(&self) -> Option<&Arc<Principal>> {
+        self.caller.as_ref()?.principal.as_ref()
     }
 
     /// Tells the client where it stands.
@@ -106,8 +120,13 @@ impl Gate {
         peer: SocketAddr,
     ) -> Result<Passed, Response<Body>> {
         let address = client_address(peer.ip(), &request.headers, &self.trusted_proxies);
+        let vouched: Option<Vouched> = request.extensions.remove();
         let verified = match (plugin.auth, &self.authenticator) {
             (None, _) => Ok(None),
+            (Some(mode), _) if let Some(Vouched(found)) = vouched => match (found, mode) {
+                (None, AuthMode::Required) => Err(AuthError::ticket()),
+                (found, _) => Ok(found),
+            },
             (Some(mode), Some(authenticator)) => authenticator.authenticate(mode, request).await,
             // The configuration does not allow for it; and if it did: nobody was verified.
             (Some(_), None) => Err(AuthError::NotReady),

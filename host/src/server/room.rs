@@ -3,20 +3,19 @@
 //! Owns the glue between HTTP and rooms: the 101 (or, over HTTP/2, the 200), the move of the socket to its room's
 //! thread, and plain requests. What must hold before a socket is let in, `rooms::door` decides.
 
-use super::failure::{self, Refusal};
+use super::failure::{self, CallerRefusal, Refusal};
+use super::gate::{Passed, Vouched};
 use super::limit::Limited;
 use super::service::House;
 use super::timed_io::TimedIo;
-use crate::auth::Caller;
 use crate::body::{Body, BodyError};
 use crate::config;
 use crate::plugins::Slot;
 use crate::rooms::socket::Stream;
-use crate::rooms::{Opened, door};
+use crate::rooms::{Asked, Opened, door};
 use crate::storage::rooms::RoomKey;
-use guesthouse_bindings::rooms::types::Principal;
 use http::request::Parts;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -39,27 +38,96 @@ impl Held {
     }
 }
 
+/// What a request for a room found on its way.
+pub(super) struct Seat<'a> {
+    /// The plugin.
+    pub(super) slot: &'a Slot,
+    /// Its rooms.
+    pub(super) limits: &'a config::Rooms,
+    /// Which segment of the path is the room's name.
+    pub(super) at: usize,
+    /// The host that the request is for.
+    pub(super) host: &'a str,
+    /// What the gate found.
+    pub(super) passed: &'a Passed,
+}
+
+/// The room that a request is for.
+fn key(slot: &Slot, at: usize, parts: &Parts) -> Result<RoomKey, door::Closed> {
+    let name = door::name(parts.uri.path(), at)?;
+    Ok(RoomKey { plugin: slot.plugin.name.as_str().into(), name: name.into() })
+}
+
 impl House {
-    /// A request for the room whose name is in segment `at` of the path.
+    /// Looks at a one-time ticket, if a handshake shows one, and leaves for the gate whom it vouches for.
+    pub(super) fn take_ticket(&self, slot: &Slot, at: usize, parts: &mut Parts) {
+        // Without `auth` there are no tickets, and the word is the room's own.
+        if slot.plugin.auth.is_none() || !door::wants_websocket(parts) {
+            return;
+        }
+        if let Some(ticket) = door::lift_ticket(parts) {
+            let key = key(slot, at, parts).ok();
+            let found = key.and_then(|key| self.gate.tickets.take(&key.to_string(), &ticket));
+            parts.extensions.insert(Vouched(found));
+        }
+    }
+
+    /// A request for a room.
     pub(super) async fn room(
         &self,
-        slot: &Slot,
-        limits: &config::Rooms,
-        at: usize,
-        host: &str,
+        seat: Seat<'_>,
         parts: Parts,
         body: Incoming,
     ) -> Response<Body> {
-        let name = match door::name(parts.uri.path(), at) {
-            Ok(name) => name,
+        let Seat { slot, limits, at, host, passed } = seat;
+        let key = match key(slot, at, &parts) {
+            Ok(key) => key,
             Err(closed) => return failure::response(&Refusal::Door(closed)),
         };
-        let key = RoomKey { plugin: slot.plugin.name.as_str().into(), name: name.into() };
         if door::wants_websocket(&parts) {
             self.open_socket(limits, key, host, parts).await
+        } else if parts.method == Method::CONNECT {
+            // Another protocol over HTTP/2: what comes then is no body.
+            failure::response(&Refusal::Door(door::Closed::Handshake))
+        } else if slot.plugin.auth.is_some() && door::wants_ticket(&parts) {
+            self.give_ticket(&key, limits, host, passed, &parts)
         } else {
             self.plain(slot, limits, key, parts, body).await
         }
+    }
+
+    fn give_ticket(
+        &self,
+        key: &RoomKey,
+        limits: &config::Rooms,
+        host: &str,
+        passed: &Passed,
+        parts: &Parts,
+    ) -> Response<Body> {
+        if !door::may_come_from(&parts.headers, host, &limits.origins) {
+            return failure::response(&Refusal::Door(door::Closed::Origin));
+        }
+        let Some(principal) = passed.principal() else {
+            let reason = "token-missing";
+            let refusal = CallerRefusal::Unauthorized { reason, shown: false };
+            return failure::response(&Refusal::Caller(refusal));
+        };
+        let given = self.gate.tickets.give(&key.to_string(), principal.clone(), limits.ticket);
+        let ticket = match given {
+            Ok(ticket) => ticket,
+            Err(error) => {
+                tracing::warn!("a ticket was refused: {error}");
+                let refusal = CallerRefusal::Unavailable("tickets-used-up");
+                return failure::response(&Refusal::Caller(refusal));
+            }
+        };
+        let expires_in = limits.ticket.as_secs();
+        let text = serde_json::json!({ "ticket": ticket, "expires_in": expires_in }).to_string();
+        let mut response = Response::new(Body::from(text + "\n"));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(door::TICKET));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
     }
 
     async fn open_socket(
@@ -78,12 +146,9 @@ impl House {
             Err(closed) => return failure::response(&Refusal::Door(closed)),
         };
         let held = parts.extensions.remove::<Held>();
-        let (principal, expires_at) = verified(&mut parts);
-        let request = door::to_room(&parts, Vec::new(), principal.clone());
-        let opened = self
-            .rooms
-            .connect(&key, request, principal, expires_at, handshake.offered, limits)
-            .await;
+        let caller = parts.extensions.remove();
+        let request = door::to_room(&parts, Vec::new());
+        let opened = self.rooms.connect(&key, request, caller, handshake.offered, limits).await;
         let (socket, subprotocol) = match opened {
             Opened::Accepted { socket, subprotocol } => (socket, subprotocol),
             Opened::Refused(response) => return door::from_room(response),
@@ -134,23 +199,14 @@ impl House {
             // Nobody is there to read what is answered.
             Err(_) => return failure::response(&Refusal::Door(door::Closed::Handshake)),
         };
-        let (principal, _) = verified(&mut parts);
-        match self.rooms.request(&key, door::to_room(&parts, body, principal), limits).await {
+        let caller = parts.extensions.remove();
+        let request = door::to_room(&parts, body);
+        let asked = Asked { request, caller, waiting: Arc::default() };
+        match self.rooms.request(&key, asked, limits).await {
             Ok(response) => door::from_room(response),
             Err(reason) => failure::response(&Refusal::Room(&reason)),
         }
     }
-}
-
-/// Who the gate found the client to be, as a room knows it, and until when that holds.
-fn verified(parts: &mut Parts) -> (Option<Principal>, Option<u64>) {
-    let caller: Option<Arc<Caller>> = parts.extensions.remove();
-    let Some(found) = caller.and_then(|caller| caller.principal.clone()) else {
-        return (None, None);
-    };
-    let principal =
-        Principal { subject: found.subject.clone(), claims_json: found.claims_json.clone() };
-    (Some(principal), found.expires_at)
 }
 
 type Take = Box<dyn FnOnce() -> std::io::Result<Box<dyn Stream>> + Send>;

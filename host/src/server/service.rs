@@ -8,7 +8,7 @@ use super::asking;
 use super::failure::{self, Refusal};
 use super::gate::{Gate, Passed};
 use super::request_id::{self, X_REQUEST_ID};
-use super::room::Held;
+use super::room::{Held, Seat};
 use crate::body::{Body, BodyError, declared_length};
 use crate::cache::Decision;
 use crate::plugins::{Plugins, Slot, Target};
@@ -197,9 +197,10 @@ impl House {
         }
         let host = room.map(|_| host.to_owned()).unwrap_or_default();
         let (mut parts, body) = request.into_parts();
-        if room.is_some() {
+        if let Some(at) = room {
             door::lift_token(&mut parts);
             parts.extensions.insert(held.clone());
+            self.take_ticket(&slot, at, &mut parts);
         }
         let passed = self.gate.pass_at_once(&slot.plugin, &mut parts);
         let decision = match (&passed, room, &slot.cache) {
@@ -227,7 +228,10 @@ impl House {
             parts.extensions.insert(caller.clone());
         }
         let mut response = match (room, &slot.plugin.rooms) {
-            (Some(at), Some(limits)) => self.room(&slot, limits, at, &host, parts, body).await,
+            (Some(at), Some(limits)) => {
+                let seat = Seat { slot: &slot, limits, at, host: &host, passed: &passed };
+                self.room(seat, parts, body).await
+            }
             _ => self.through_cache(&slot, &passed, decision, parts, body).await,
         };
         passed.stamp(&mut response);

@@ -35,6 +35,7 @@ pub mod bindings {
 pub mod fetch;
 pub mod http;
 pub mod kv;
+pub mod peers;
 pub mod room;
 mod stream;
 

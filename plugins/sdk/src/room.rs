@@ -26,16 +26,20 @@ pub mod bindings {
         pub_export_macro: true,
         export_macro_name: "export_room",
         default_bindings_module: "guesthouse_sdk::room::bindings",
+        with: {
+            "guesthouse:rooms/types@0.1.0": crate::bindings::guesthouse::rooms::types,
+            "guesthouse:rooms/peers@0.1.0": crate::bindings::guesthouse::rooms::peers,
+        },
     });
 }
 
+pub use crate::bindings::guesthouse::rooms::types::{
+    Accept, AlarmInfo, CloseInfo, ConnId, Connection, Error, Header, Message, Peer, Principal,
+    Request, Response,
+};
 pub use bindings::exports::guesthouse::rooms::room::Guest;
 pub use bindings::guesthouse::rooms::connections::{Audience, Delivery};
 pub use bindings::guesthouse::rooms::storage::{KeyRange, Pair};
-pub use bindings::guesthouse::rooms::types::{
-    Accept, AlarmInfo, CloseInfo, ConnId, Connection, Error, Header, Message, Principal, Request,
-    Response,
-};
 pub use bindings::guesthouse::rooms::{alarms, connections, self_room, storage};
 
 /// What a room does. Each call is one event: a transaction. What is not written here does the obvious.

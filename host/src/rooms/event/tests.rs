@@ -1,5 +1,6 @@
 //! A transaction against a model of it, with commits that are durable or still on their way.
 
+use super::storage::{KEY, VALUE};
 use super::*;
 use crate::config::Durability;
 use crate::rooms::alarms::Alarms;
@@ -58,7 +59,9 @@ impl Harness {
         let epoch = store.claim().await.unwrap();
         let room = RoomKey { plugin: "p".into(), name: "r".into() };
         let (room, _) =
-            Room::load(room, epoch, store.clone(), Arc::<Alarms>::default()).await.unwrap();
+            Room::load(room, epoch, store.clone(), Arc::<Alarms>::default(), Arc::default())
+                .await
+                .unwrap();
         let settled = room.settled();
         let (early, _) = mpsc::unbounded_channel();
         let event = Some(Event::new(Box::new(room), limits, 1, early.clone()));
