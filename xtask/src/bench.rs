@@ -26,7 +26,7 @@ cargo xtask bench [--quick] [--only NAME] [--with LIST] [--docs]
 
   --quick   under two minutes: for comparing a change with what was before, not for publishing
   --only    one measure: hello, asset, kv, start, memory, events, switch, tokens, streams,
-            transpile, neighbour
+            transpile, neighbour, rooms, sockets
   --with    which others to compare with: wasmtime-serve,workerd,nginx,esbuild,transpile-native
             (default: all), or none
   --docs    write docs/performance.md and its plots

@@ -11,6 +11,7 @@ mod measures;
 mod native;
 mod process;
 mod report;
+mod rooms;
 mod streams;
 mod subjects;
 mod switch;
@@ -61,6 +62,7 @@ fn main() -> Result<()> {
         let mut value = || arguments.next().with_context(|| format!("{argument} needs a value"));
         match argument.as_str() {
             "native" => return native::serve(value()?.parse()?),
+            "native-websocket" => return rooms::serve(value()?.parse()?),
             "--quick" => effort = QUICK,
             "--only" => only = value()?,
             "--docs" => docs = Some(PathBuf::from(value()?)),

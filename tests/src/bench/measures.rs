@@ -90,7 +90,7 @@ impl Results {
     }
 
     /// A ratio over the rounds of two rows: CPU time of `base` divided by that of `row`.
-    fn ratio(&mut self, what: &str, least: f64, table: usize, base: &str, row: &str) {
+    pub fn ratio(&mut self, what: &str, least: f64, table: usize, base: &str, row: &str) {
         let Some(table) = self.tables.get(table) else { return };
         let find = |name: &str| table.rows.iter().find(|row| row.name == name);
         let (Some(base), Some(row)) = (find(base), find(row)) else { return };
@@ -107,7 +107,7 @@ pub fn all(effort: Effort, tools: &Tools, only: &str) -> Result<Results> {
     let folder = tempfile::tempdir()?;
     let bench = Bench { effort, tools, folder: &folder };
     type Measure = fn(&Bench<'_>, &mut Results) -> Result<()>;
-    let measures: [(&str, Measure); 11] = [
+    let measures: [(&str, Measure); 13] = [
         ("hello", hello),
         ("asset", asset),
         ("kv", kv),
@@ -119,6 +119,8 @@ pub fn all(effort: Effort, tools: &Tools, only: &str) -> Result<Results> {
         ("streams", super::streams::many),
         ("transpile", super::transpile::transpile),
         ("neighbour", neighbour),
+        ("rooms", super::rooms::rooms),
+        ("sockets", super::rooms::sockets),
     ];
     for (name, measure) in measures {
         if name.contains(only) {
