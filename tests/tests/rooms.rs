@@ -165,6 +165,58 @@ async fn a_room_knows_who_was_verified_and_a_socket_ends_with_its_token() {
 }
 
 #[tokio::test]
+async fn a_ticket_lets_its_owner_into_its_room_once() {
+    const TICKET: &str = "application/vnd.guesthouse.ticket+json";
+    let verifier = plugin("verifier", &guest("verifier"), "");
+    let lines = "auth = \"required\"\nrooms = { routes = [\"/probe/{room}\"], ticket = \"1s\" }";
+    let probe = plugin("probe", &guest("room"), lines);
+    let house = House::start(&format!("[auth]\nplugin = \"verifier\"\n{verifier}{probe}"));
+    let ask = async |room: &str, token: Option<&str>, origin: &str| {
+        let request = reqwest::Client::new().post(format!("{}/probe/{room}", house.url));
+        let request = request.header("accept", TICKET).header("origin", origin);
+        let request = match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        request.send().await.unwrap()
+    };
+    let own = format!("http://{}", house.address());
+    let ticket = async |room: &str, token: &str| {
+        let answer = ask(room, Some(token), &own).await;
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["cache-control"], "no-store");
+        let answer: serde_json::Value = answer.json().await.unwrap();
+        assert_eq!(answer["expires_in"], 1);
+        answer["ticket"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(ask("a", None, &own).await.status(), 401);
+    assert_eq!(ask("a", Some("bad x"), &own).await.status(), 401);
+    assert_eq!(ask("a", Some("good ann"), "http://evil.example.com").await.status(), 403);
+
+    let anns = ticket("a", "good ann").await;
+    let refused = async |path: &str| {
+        let answer = WebSocket::try_open(&house, path, &[]).await.err().unwrap();
+        assert!(String::from_utf8_lossy(&answer.body).contains("ticket-invalid"), "{path}");
+        answer.status
+    };
+    assert_eq!(refused(&format!("/probe/b?ticket={anns}")).await, 401);
+    assert_eq!(refused("/probe/a?ticket=made-up").await, 401);
+    let mut ann = WebSocket::open(&house, &format!("/probe/a?who&ticket={anns}")).await;
+    assert_eq!(ann.text().await, "ann");
+    assert_eq!(refused(&format!("/probe/a?ticket={anns}")).await, 401);
+
+    let late = ticket("a", "good ann").await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(refused(&format!("/probe/a?ticket={late}")).await, 401);
+
+    // The token behind it ends the socket as if it had been shown.
+    let brief = ticket("a", "brief 2000").await;
+    let mut brief = WebSocket::open(&house, &format!("/probe/a?ticket={brief}")).await;
+    assert_eq!(brief.code().await, 4401);
+    assert!(!house.log().contains(&anns), "{}", house.log());
+}
+
+#[tokio::test]
 async fn an_event_that_fails_leaves_nothing_behind_and_closes_its_client_alone() {
     let house = house();
     let mut other = WebSocket::open(&house, "/probe/t").await;
@@ -381,7 +433,9 @@ async fn a_client_that_reads_slowly_loses_what_may_be_lost_and_then_its_place() 
 
 #[tokio::test]
 async fn a_room_that_spins_holds_up_nobody_else() {
-    let probe = "rooms = { routes = [\"/probe/{room}\"] }\nlimits = { cpu = \"1s\" }";
+    // Whoever waits for the others reads no pings meanwhile.
+    let probe =
+        "rooms = { routes = [\"/probe/{room}\"], ping = \"10m\" }\nlimits = { cpu = \"1s\" }";
     let house = House::start(&config(probe));
     let mut spinners = Vec::new();
     for n in 0..8 {
