@@ -434,8 +434,7 @@ async fn a_client_that_reads_slowly_loses_what_may_be_lost_and_then_its_place() 
 #[tokio::test]
 async fn a_room_that_spins_holds_up_nobody_else() {
     // Whoever waits for the others reads no pings meanwhile.
-    let probe =
-        "rooms = { routes = [\"/probe/{room}\"], ping = \"10m\" }\nlimits = { cpu = \"1s\" }";
+    let probe = "rooms = { routes = [\"/probe/{room}\"], ping = \"10m\" }\nlimits = { cpu = \"300ms\", wall = \"10m\" }";
     let house = House::start(&config(probe));
     let mut spinners = Vec::new();
     for n in 0..8 {

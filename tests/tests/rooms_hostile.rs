@@ -130,7 +130,7 @@ async fn rooms_that_do_harm_harm_themselves() {
     // Whoever waits for the others reads no pings meanwhile.
     let house = house(
         ", rate = 100000, ping = \"10m\"",
-        "limits = { cpu = \"300ms\", memory = \"64MiB\" }",
+        "limits = { cpu = \"300ms\", wall = \"10m\", memory = \"64MiB\" }",
     );
     let neighbour = Neighbour::begin(&house).await;
     let before = house.rss_kib();
