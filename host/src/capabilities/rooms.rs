@@ -4,8 +4,9 @@
 //! becomes part of its event, and is undone with it; the limits are the event's.
 
 use crate::rooms::event::{Event, PAGE_PAIRS};
+use crate::rooms::relay::{Piece, Rule};
 use crate::rooms::socket::Frame;
-use guesthouse_bindings::rooms::connections::{Audience, Delivery};
+use guesthouse_bindings::rooms::connections::{Audience, Delivery, RelayPiece, RelayRule};
 use guesthouse_bindings::rooms::storage::{Footprint, KeyRange, Pair};
 use guesthouse_bindings::rooms::types::{ConnId, Connection, Error, Message};
 use guesthouse_bindings::rooms::{alarms, connections, self_room, storage, types};
@@ -188,14 +189,29 @@ impl connections::Host for RoomView<'_> {
         Ok(self.event()?.set_relay(prefixes))
     }
 
+    fn set_relay_rule(&mut self, id: ConnId, rule: Option<RelayRule>) -> Answer<()> {
+        Ok(self.event()?.set_rule(id, rule.map(to_rule)))
+    }
+
     fn last_relayed(&mut self, id: ConnId) -> Result<Option<Message>> {
-        let event = self.event()?;
-        let frame = event.room.connections.get(&id).and_then(|c| c.last_relayed.as_ref());
-        Ok(frame.and_then(|frame| match frame {
+        Ok(self.event()?.last_relayed(id).and_then(|frame| match frame {
             Frame::Text(text) => Some(Message::Text(text.as_str().to_owned())),
             Frame::Binary(bytes) => Some(Message::Binary(bytes.to_vec())),
             _ => None,
         }))
+    }
+}
+
+fn to_rule(rule: RelayRule) -> Rule {
+    let piece = |piece| match piece {
+        RelayPiece::Literal(bytes) => Piece::Literal(bytes),
+        RelayPiece::Number => Piece::Number,
+    };
+    Rule {
+        relayed: rule.relayed.into_iter().map(piece).collect(),
+        most: rule.most as usize,
+        dropped: rule.dropped,
+        tags: rule.tags,
     }
 }
 

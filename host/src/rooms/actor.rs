@@ -89,7 +89,7 @@ impl Actor {
         // What a crash has left open is closed before anything new happens.
         for connection in left_open {
             let info = CloseInfo { code: 1006, reason: String::new(), was_clean: false };
-            if let Err(over) = actor.closed(connection, None, info).await {
+            if let Err(over) = actor.closed(connection, None, None, info).await {
                 return actor.give_up(over);
             }
         }
@@ -173,7 +173,8 @@ impl Actor {
                 match gone {
                     Some(connection) => {
                         let caller = connection.socket.caller.clone();
-                        self.closed(connection.seen(), caller, info).await
+                        let last = connection.last_relayed.clone();
+                        self.closed(connection.seen(), caller, last, info).await
                     }
                     None => Ok(()),
                 }

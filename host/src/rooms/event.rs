@@ -15,6 +15,7 @@ mod storage;
 pub use commit::Accepting;
 
 use super::gate::{Effect, Pending};
+use super::relay::Rule;
 use super::socket::{Frame, Socket};
 use super::state::{Connection, Room, open_row};
 use crate::auth::Caller;
@@ -117,6 +118,8 @@ pub struct Event {
     pub caller: Option<Arc<Caller>>,
     /// Rooms whose events wait for this one.
     pub waiting: Arc<[RoomKey]>,
+    /// The connection that `on-close` is about, and what it was relayed last.
+    pub closing: Option<(ConnId, Option<Frame>)>,
     /// The connection that `on-connect` is about.
     pub connecting: Option<Arc<Socket>>,
     /// What the meta row becomes.
@@ -132,6 +135,7 @@ pub struct Event {
     effect_bytes: usize,
     auto_response: Option<Option<(String, String)>>,
     relay: Option<Vec<Vec<u8>>>,
+    rules: HashMap<ConnId, Option<Rule>>,
 }
 
 type Answer<T> = Result<T, Error>;
@@ -151,6 +155,7 @@ impl Event {
             now,
             caller: None,
             waiting: Arc::default(),
+            closing: None,
             connecting: None,
             meta,
             ringing: None,
@@ -163,6 +168,7 @@ impl Event {
             effect_bytes: 0,
             auto_response: None,
             relay: None,
+            rules: HashMap::new(),
         })
     }
 
@@ -199,7 +205,8 @@ impl Event {
         self.rows.push(open_row(socket, &attachment));
         let seat = self.room.usage.seat();
         let socket = socket.clone();
-        self.room.enter(Connection { socket, attachment, last_relayed: None, seat });
+        let rule = self.rules.remove(&socket.id).flatten();
+        self.room.enter(Connection { socket, attachment, last_relayed: None, rule, seat });
         Ok(())
     }
 
@@ -309,6 +316,26 @@ impl Event {
         }
         self.relay = Some(prefixes);
         Ok(())
+    }
+
+    /// `connections.set-relay-rule`
+    pub fn set_rule(&mut self, id: ConnId, rule: Option<Rule>) -> Answer<()> {
+        if rule.as_ref().is_some_and(|rule| !rule.is_small()) {
+            return Err(Error::Limit(
+                "a rule has 1 to 8 pieces, at most 64 literal bytes and at most 10 tags".to_owned(),
+            ));
+        }
+        self.socket(id)?;
+        self.rules.insert(id, rule);
+        Ok(())
+    }
+
+    /// `connections.last-relayed`
+    pub fn last_relayed(&self, id: ConnId) -> Option<&Frame> {
+        match &self.closing {
+            Some((closing, frame)) if *closing == id => frame.as_ref(),
+            _ => self.room.connections.get(&id).and_then(|c| c.last_relayed.as_ref()),
+        }
     }
 }
 

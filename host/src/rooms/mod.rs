@@ -15,6 +15,7 @@
 //! | `state` | what outlives the instance |
 //! | `gate` | nothing leaves before it is durable |
 //! | `socket` | one client |
+//! | `relay` | what the host relays without asking the room |
 //! | `usage` | what all rooms of a plugin use together |
 //! | `alarms` | alarms of all rooms |
 //! | `fault` | places to die at, for tests |
@@ -27,6 +28,7 @@ pub mod event;
 mod fault;
 mod gate;
 mod mailbox;
+pub mod relay;
 pub mod socket;
 pub mod state;
 pub mod usage;

@@ -5,6 +5,7 @@
 
 use super::alarms::Alarms;
 use super::event::Accepting;
+use super::relay::Rule;
 use super::socket::{Frame, Socket};
 use super::usage::{Seat, Usage};
 use crate::storage::StoreError;
@@ -24,6 +25,8 @@ pub struct Connection {
     pub attachment: Bytes,
     /// The last message that was relayed.
     pub last_relayed: Option<Frame>,
+    /// What the host does with its messages by itself.
+    pub rule: Option<Rule>,
     /// Its place among all connections of the plugin.
     pub seat: Seat,
 }

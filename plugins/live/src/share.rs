@@ -12,7 +12,9 @@ use crate::wire::{self, Message, Presence};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use guesthouse_sdk::room::Message as Frame;
-use guesthouse_sdk::room::{ConnId, Connection, Delivery, Principal, connections};
+use guesthouse_sdk::room::{
+    ConnId, Connection, Delivery, Principal, RelayPiece, RelayRule, connections,
+};
 
 /// Bytes of one presence.
 const PRESENCE: usize = 8 << 10;
@@ -98,6 +100,19 @@ pub fn hear(live: &mut Live, from: &Connection, bytes: &[u8]) -> Done<()> {
     }
 }
 
+/// From now on the host relays what this client says of itself, and drops what it says of others.
+fn relayed(client: u64) -> RelayRule {
+    let mut own = vec![1];
+    wire::put_number(&mut own, client);
+    RelayRule {
+        // Awareness, the bytes of it, one state, this client's.
+        relayed: vec![RelayPiece::Literal(vec![1]), RelayPiece::Number, RelayPiece::Literal(own)],
+        most: u32::try_from(PRESENCE).unwrap_or(u32::MAX),
+        dropped: vec![1],
+        tags: vec![YJS.to_owned()],
+    }
+}
+
 fn present(from: &Connection, bytes: &[u8], states: &[Presence<'_>]) -> Done<()> {
     let attached = Attached::of(from);
     let client = match (attached.client, states) {
@@ -130,6 +145,7 @@ fn present(from: &Connection, bytes: &[u8], states: &[Presence<'_>]) -> Done<()>
     let message = wire::awareness(&own);
     let presence = STANDARD.encode(&message);
     Attached { client: Some(client), presence, ..attached }.attach(from.id)?;
+    connections::set_relay_rule(from.id, Some(&relayed(client)))?;
     connections::broadcast(&everyone(YJS, None), &Frame::Binary(message), Delivery::Droppable)?;
     Ok(())
 }

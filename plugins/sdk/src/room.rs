@@ -38,7 +38,7 @@ pub use crate::bindings::guesthouse::rooms::types::{
     Request, Response,
 };
 pub use bindings::exports::guesthouse::rooms::room::Guest;
-pub use bindings::guesthouse::rooms::connections::{Audience, Delivery};
+pub use bindings::guesthouse::rooms::connections::{Audience, Delivery, RelayPiece, RelayRule};
 pub use bindings::guesthouse::rooms::storage::{KeyRange, Pair};
 pub use bindings::guesthouse::rooms::{alarms, connections, self_room, storage};
 

@@ -10,6 +10,7 @@ use crate::rooms::event::{Event, Opened, RoomFailure};
 use crate::rooms::gate::Effect;
 use crate::rooms::mailbox::Order;
 use crate::rooms::now;
+use crate::rooms::relay::Fate;
 use crate::rooms::socket::{Frame, Socket};
 use crate::rooms::state::closed_row;
 use crate::storage::rooms::Alarm;
@@ -106,6 +107,21 @@ impl Actor {
             Frame::Binary(bytes) => bytes,
             _ => return Ok(()),
         };
+        let rule = room.connections.get(&from.id).and_then(|connection| connection.rule.as_ref());
+        match rule.map(|rule| (rule.fate(bytes), rule)) {
+            Some((Fate::Dropped, _)) => return Ok(()),
+            Some((Fate::Relayed, rule)) => {
+                let tags = rule.tags.clone();
+                for socket in room.everyone().iter().filter(|socket| socket.has_any(&tags)) {
+                    socket.push(frame.clone(), Delivery::Droppable);
+                }
+                if let Some(connection) = room.connections.get_mut(&from.id) {
+                    connection.last_relayed = Some(frame);
+                }
+                return Ok(());
+            }
+            Some((Fate::Delivered, _)) | None => {}
+        }
         if room.relay.iter().any(|prefix| bytes.starts_with(prefix)) {
             for socket in room.everyone().iter() {
                 socket.push(frame.clone(), Delivery::Droppable);
@@ -147,6 +163,7 @@ impl Actor {
         &mut self,
         connection: Seen,
         caller: Option<Arc<Caller>>,
+        last_relayed: Option<Frame>,
         info: CloseInfo,
     ) -> Step {
         let row = closed_row(connection.id);
@@ -154,6 +171,7 @@ impl Actor {
         let call = Call::Close(connection, info);
         let prepare = |event: &mut Event| {
             event.caller = caller;
+            event.closing = Some((id, last_relayed));
             event.write_row(closed_row(id));
         };
         let event = match self.call(call, prepare).await? {

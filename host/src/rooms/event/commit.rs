@@ -39,6 +39,13 @@ impl Event {
         if let Some(prefixes) = self.relay.take() {
             self.room.relay = prefixes;
         }
+        for (id, rule) in std::mem::take(&mut self.rules) {
+            match self.room.connections.get_mut(&id) {
+                Some(connection) => connection.rule = rule,
+                // Of the connection that is being made: it is set when the room lets it in.
+                None => _ = self.rules.insert(id, rule),
+            }
+        }
         for (id, attachment) in std::mem::take(&mut self.attachments) {
             match self.room.connections.get_mut(&id) {
                 Some(connection) => {
