@@ -12,6 +12,7 @@
 //! | `share` | `/live/{room}/yjs` |
 //! | `rest`, `answer`, `page`, `files`, `history` | plain requests |
 //! | `mcp`, `lines` | `/live/{room}/mcp` |
+//! | `front` | `/mcp`, `/api/room` |
 //! | `people`, `access` | who is here, and who may do what |
 //! | `javascript` | JavaScript of the code |
 
@@ -21,6 +22,7 @@ pub mod changes;
 pub mod delta;
 pub mod document;
 pub mod files;
+pub mod front;
 pub mod history;
 pub mod javascript;
 pub mod keep;

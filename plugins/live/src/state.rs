@@ -7,9 +7,10 @@
 
 use crate::document::{Document, Refused};
 use crate::keep::{self, Jobs, Meta};
-use crate::session::{Field, Session};
+use crate::session::{Field, Origin, Session};
 use crate::settings::Settings;
 use crate::{delta, wire};
+use guesthouse_sdk::peers;
 use guesthouse_sdk::room::{
     Audience, ConnId, Delivery, Error, Message, Principal, alarms, beginning_with, connections,
     self_room, storage,
@@ -126,7 +127,7 @@ impl Live {
         let settings = Settings::read();
         let name = self_room::name();
         let Some(meta) = keep::get_json::<Meta>(b"m")? else {
-            let session = crate::session::template(&name);
+            let session = first(&settings, &name)?;
             return Ok(Self::new(settings, session));
         };
         let mut document = Document::new(meta.client);
@@ -490,6 +491,30 @@ impl Live {
         }
         Ok(())
     }
+}
+
+/// What a room begins with: the template, or what another room is at that moment.
+fn first(settings: &Settings, name: &str) -> Done<Session> {
+    let template = crate::session::template(name);
+    let Origin::Fork(base) = crate::session::origin(name) else { return Ok(template) };
+    if settings.class.is_empty() {
+        return Ok(template);
+    }
+    let path = format!("/live/{base}/session.json");
+    let answer = peers::call(&settings.class, base, "GET", &path, &[]).map_err(|error| {
+        eprintln!("the room `{base}`, of which this is a fork, can't be read: {error}");
+        refuse(
+            503,
+            format!("This room begins as a copy of `{base}`, which can't be read at the moment"),
+        )
+    })?;
+    let value: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    if answer.status != 200 || value.get("exists") != Some(&Value::Bool(true)) {
+        return Ok(template);
+    }
+    let session: Session = serde_json::from_value(value)
+        .map_err(|error| Fail::Broken(format!("the session of `{base}`: {error}")))?;
+    Ok(Session { code_space: name.to_owned(), ..session })
 }
 
 fn field_key(field: Field) -> Vec<u8> {

@@ -23,6 +23,8 @@ await new Promise((resolve, fail) => socket.on("open", resolve).on("error", fail
 
 const doors = [
   ["the room's own path", `${house}/live/${room}/mcp`, {}],
+  ["a header", `${house}/mcp`, { requestInit: { headers: { "x-codespace": room } } }],
+  ["a query", `${house}/mcp?codeSpace=${room}`, {}],
 ];
 for (const [, url, options] of doors) {
   const client = await connect(url, options);

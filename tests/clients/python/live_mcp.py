@@ -10,7 +10,7 @@ house = os.environ["HOUSE"]
 
 
 async def use(mode, version):
-    async with Client(f"{house}/live/pythons/mcp", mode=mode) as client:
+    async with Client(f"{house}/mcp?codeSpace=pythons", mode=mode) as client:
         assert client.protocol_version == version, client.protocol_version
         tools = (await client.list_tools()).tools
         assert {tool.name for tool in tools} >= {"read_code", "edit_code"}, tools
