@@ -2,6 +2,7 @@
 
 pub mod asking;
 pub mod clients;
+pub mod cms;
 mod compiled;
 pub mod deploy;
 pub mod relay;
