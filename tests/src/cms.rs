@@ -23,7 +23,6 @@ pub fn house(settings: &str) -> House {
 }
 
 /// A request on behalf of someone; an empty name is nobody.
-#[must_use]
 pub fn call(house: &House, who: &str, method: &str, path: &str) -> RequestBuilder {
     let method = Method::from_bytes(method.as_bytes()).unwrap();
     let client = Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();

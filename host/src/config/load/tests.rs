@@ -242,7 +242,7 @@ fn reference_with_everything() -> String {
         }
         whole.push('\n');
     }
-    ["assets", "auth", "transpile", "live", "turn"]
+    ["assets", "auth", "cms", "transpile", "live", "turn"]
         .iter()
         .fold(whole, |text, name| text.replace(&format!("plugins/{name}.wasm"), "a.wasm"))
 }
