@@ -4,6 +4,7 @@ use guesthouse_tests::cms::{ROUTES, call, house, put, send, text};
 use guesthouse_tests::{House, house_folder, plugin};
 use reqwest::Response;
 use serde_json::Value;
+use std::io::Write as _;
 
 async fn json(house: &House, who: &str, path: &str) -> Value {
     send(house, who, "GET", path).await.json().await.unwrap()

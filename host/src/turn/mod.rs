@@ -129,9 +129,13 @@ fn url(kind: TransportKind, mut address: SocketAddr, relays: &[RelayAddress]) ->
     }
 }
 
+/// Free ports that are tried until one is free for UDP and TCP.
+const PORTS_TRIED: u32 = 64;
+
 fn open(listen: &[TurnListen], threads: usize) -> anyhow::Result<Vec<Socket>> {
-    // A free port is taken for UDP and TCP alike, so that one address says it all.
-    for last_try in [false, false, false, true] {
+    // A free port is taken for UDP and TCP alike, so that one address says it all. One that is free for UDP is often
+    // not so for TCP: on a machine with thousands of connections, every third may be one of theirs.
+    for last_try in (0..PORTS_TRIED).rev().map(|left| left == 0) {
         let mut sockets = Vec::new();
         let mut free = None;
         let mut taken = None;
