@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// What becomes of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LineVerdict {
+enum LineVerdict {
     /// It is written; before it, so many were not.
     Write { dropped: u64 },
     /// It is the first that is not written: say so.
@@ -37,12 +37,29 @@ impl LineQuota {
         Self { most, window: Mutex::new(Window { began: Instant::now(), used: 0, dropped: 0 }) }
     }
 
-    /// Lines in a second.
-    pub(crate) fn most(&self) -> u32 {
-        self.most
+    /// Whether a line about this plugin may be written now. Says it when lines begin to be dropped, in the words
+    /// of `beyond`, and how many were, in those of `dropped`.
+    pub(crate) fn admits(
+        &self,
+        plugin: &str,
+        dropped: impl FnOnce(u64) -> String,
+        beyond: impl FnOnce(u32) -> String,
+    ) -> bool {
+        match self.take(Instant::now()) {
+            LineVerdict::Write { dropped: 0 } => true,
+            LineVerdict::Write { dropped: number } => {
+                tracing::warn!(%plugin, "{}", dropped(number));
+                true
+            }
+            LineVerdict::FirstDropped => {
+                tracing::warn!(%plugin, "{}", beyond(self.most));
+                false
+            }
+            LineVerdict::Drop => false,
+        }
     }
 
-    pub(crate) fn take(&self, now: Instant) -> LineVerdict {
+    fn take(&self, now: Instant) -> LineVerdict {
         let mut window = self.window.lock();
         let mut dropped = 0;
         if now.saturating_duration_since(window.began) >= Duration::from_secs(1) {

@@ -5,12 +5,10 @@
 //! line is cut at [`LINE`]), fill the log (`limits.log`), or block the thread that runs it.
 
 use super::state::Context as Shared;
-use crate::line_quota::LineVerdict;
 use bytes::Bytes;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError};
@@ -66,21 +64,18 @@ impl LogOutput {
             return;
         }
         let (plugin, quota) = (&self.context.name, &self.context.lines);
-        match quota.take(Instant::now()) {
-            LineVerdict::Write { dropped: 0 } => {}
-            LineVerdict::Write { dropped } => tracing::warn!(
-                %plugin,
-                "{dropped} lines that the plugin printed before this one were dropped (limits.log)"
-            ),
-            LineVerdict::FirstDropped => {
-                tracing::warn!(
-                    %plugin,
-                    "the plugin prints more than {} lines in a second: the rest of them is dropped (limits.log)",
-                    quota.most()
-                );
-                return;
-            }
-            LineVerdict::Drop => return,
+        let dropped = |number| {
+            format!(
+                "{number} lines that the plugin printed before this one were dropped (limits.log)"
+            )
+        };
+        let beyond = |most| {
+            format!(
+                "the plugin prints more than {most} lines in a second: the rest of them is dropped (limits.log)"
+            )
+        };
+        if !quota.admits(plugin, dropped, beyond) {
+            return;
         }
         let text: String = text
             .chars()

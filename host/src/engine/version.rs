@@ -18,7 +18,6 @@ use super::state::{Context, State};
 use super::verifying::{self, Verifying};
 use crate::body::{self, Body, Exchange, GuestBody};
 use crate::config::Plugin;
-use crate::line_quota::LineVerdict;
 use guesthouse_bindings::called::exports::guesthouse::auth::verifier::Credentials;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -534,25 +533,14 @@ impl Version {
 
     /// Whether there may be a line in the log, now: who can make a plugin fail must not be able to fill a disk.
     fn may_say(&self) -> bool {
-        match self.context.reports.take(Instant::now()) {
-            LineVerdict::Write { dropped: 0 } => true,
-            LineVerdict::Write { dropped } => {
-                tracing::warn!(
-                    plugin = %self.plugin.name,
-                    "{dropped} failures before this one were not logged (limits.log)"
-                );
-                true
-            }
-            LineVerdict::FirstDropped => {
-                tracing::warn!(
-                    plugin = %self.plugin.name,
-                    "more than {} failures in a second: the rest of them is only counted (limits.log)",
-                    self.context.reports.most()
-                );
-                false
-            }
-            LineVerdict::Drop => false,
-        }
+        let dropped =
+            |number| format!("{number} failures before this one were not logged (limits.log)");
+        let beyond = |most| {
+            format!(
+                "more than {most} failures in a second: the rest of them is only counted (limits.log)"
+            )
+        };
+        self.context.reports.admits(&self.plugin.name, dropped, beyond)
     }
 
     pub(super) fn new_store(&self, meter: &Arc<Meter>) -> Store<State> {

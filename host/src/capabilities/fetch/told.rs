@@ -3,9 +3,8 @@
 //! Owns how often. A guest causes each of these lines and can ask in a loop for what it was not granted: of them it
 //! gets as many in a second as it may print (`limits.log`), and the count of the rest is said later.
 
-use crate::line_quota::{LineQuota, LineVerdict};
+use crate::line_quota::LineQuota;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// The log, for lines about one plugin.
 #[derive(Clone, Debug)]
@@ -31,21 +30,18 @@ impl Told {
     /// Writes a line, if there is room for it; it is given the plugin's name.
     pub(super) fn say(&self, line: impl FnOnce(&str)) {
         let Inner { plugin, lines } = &*self.0;
-        match lines.take(Instant::now()) {
-            LineVerdict::Write { dropped: 0 } => line(plugin),
-            LineVerdict::Write { dropped } => {
-                tracing::warn!(
-                    %plugin,
-                    "{dropped} lines about outbound requests before this one were dropped (limits.log)"
-                );
-                line(plugin);
-            }
-            LineVerdict::FirstDropped => tracing::warn!(
-                %plugin,
-                "more than {} lines about outbound requests in a second: the rest of them is dropped (limits.log)",
-                lines.most()
-            ),
-            LineVerdict::Drop => {}
+        let dropped = |number| {
+            format!(
+                "{number} lines about outbound requests before this one were dropped (limits.log)"
+            )
+        };
+        let beyond = |most| {
+            format!(
+                "more than {most} lines about outbound requests in a second: the rest of them is dropped (limits.log)"
+            )
+        };
+        if lines.admits(plugin, dropped, beyond) {
+            line(plugin);
         }
     }
 }
