@@ -38,28 +38,17 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
         }
     }
     if let [listen, admin] = addresses.as_slice() {
-        let mut publish = guesthouse(workspace);
-        publish.args(["assets", "publish", "--admin", admin, "--data"]).arg(&data);
-        publish.arg(workspace.root.join("plugins/assets/site"));
-        if let Err(error) = must(&mut publish, "publishing the sample site") {
-            // The house goes with us: nothing is left behind on the port.
-            _ = house.kill();
-            _ = house.wait();
-            return Err(error);
-        }
+        let mut sites = vec![("assets", workspace.root.join("plugins/assets/site"))];
         let pages = playground::folder(workspace);
         if pages.exists() {
+            sites.push(("playground", pages));
+        }
+        for (plugin, site) in sites {
             let mut publish = guesthouse(workspace);
-            publish.args([
-                "assets",
-                "publish",
-                "--plugin",
-                "playground",
-                "--admin",
-                admin,
-                "--data",
-            ]);
-            if let Err(error) = must(publish.arg(&data).arg(pages), "publishing the playground") {
+            publish.args(["assets", "publish", "--plugin", plugin, "--admin", admin, "--data"]);
+            publish.arg(&data).arg(site);
+            if let Err(error) = must(&mut publish, &format!("publishing the site of {plugin}")) {
+                // The house goes with us: nothing is left behind on the port.
                 _ = house.kill();
                 _ = house.wait();
                 return Err(error);
