@@ -1,10 +1,14 @@
-//! Header fields that belong to one connection (RFC 9110 §7.6.1).
+//! Header fields that belong to one connection (RFC 9110 §7.6.1), and the name of the one that the house adds to
+//! every message.
 //!
 //! Owns what a message leaves behind when it goes on: from a client to a plugin, from a plugin to another
 //! server, and back. A field that `Connection` names was meant for the neighbour alone; passed on, it lets a
 //! client speak to whoever is behind in the neighbour's name.
 
 use http::{HeaderMap, HeaderName, header};
+
+/// The id by which a request is found again in the log, the answer and the plugin.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What never goes on.
 const HOP_BY_HOP: [HeaderName; 8] = [

@@ -15,6 +15,7 @@ mod store;
 pub use recorder::Recorder;
 
 use crate::body::Body;
+use crate::headers::X_REQUEST_ID;
 use conditional::Outcome;
 use futures::future::BoxFuture;
 use http::header::{
@@ -30,8 +31,6 @@ use store::{Key, Lookup, Shards, Stored};
 
 /// RFC 9211: what this cache did.
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-/// What the server sets on every answer.
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const HIT: HeaderValue = HeaderValue::from_static("guesthouse; hit");
 const MISS: HeaderValue = HeaderValue::from_static("guesthouse; fwd=uri-miss; stored");
 const STALE: HeaderValue = HeaderValue::from_static("guesthouse; fwd=stale");

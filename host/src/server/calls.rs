@@ -6,10 +6,11 @@
 
 use super::asking;
 use super::failure::{self, CallerRefusal, Refusal};
-use super::request_id::{self, X_REQUEST_ID};
+use super::request_id;
 use crate::body::{Body, declared_length};
 use crate::capabilities::fetch::{Call, Neighbours};
 use crate::config::AuthMode;
+use crate::headers::X_REQUEST_ID;
 use crate::plugins::Plugins;
 use futures::future::BoxFuture;
 use http::Response;

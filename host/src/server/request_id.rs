@@ -1,10 +1,8 @@
 //! The id by which a request is found again in the log, the answer and the plugin.
 
+use crate::headers::X_REQUEST_ID;
 use http::HeaderValue;
 use std::cell::Cell;
-
-/// The header that carries it, in and out.
-pub(super) const X_REQUEST_ID: http::HeaderName = http::HeaderName::from_static("x-request-id");
 
 /// Characters of an id that is taken over from a client.
 const LONGEST: usize = 128;
