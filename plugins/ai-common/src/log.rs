@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Where entries are, below this.
 pub const PREFIX: &str = "log/";
@@ -104,7 +104,7 @@ impl Pending {
         if mode == Mode::Off {
             return None;
         }
-        let time = now_ms();
+        let time = guesthouse_sdk::now_ms();
         let entry = Entry {
             id: id(time),
             time,
@@ -182,10 +182,6 @@ pub fn key(id: &str) -> String {
 fn id(time: u64) -> String {
     let random = RandomState::new().hash_one(time);
     format!("{:016x}{:08x}", u64::MAX - time, random & 0xffff_ffff)
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, milliseconds)
 }
 
 fn milliseconds(time: Duration) -> u64 {

@@ -22,7 +22,7 @@ pub use short_hash::short_hash;
 pub use site::{File, Pointer, Release, Site};
 
 use guesthouse_sdk::kv::{self, Bucket};
-use guesthouse_sdk::{Body, Handler, Request, Response, config};
+use guesthouse_sdk::{Body, Handler, Request, Response, config, now_ms};
 use std::cell::RefCell;
 
 /// The component.
@@ -102,12 +102,6 @@ fn serve(request: &Request, bucket: &Bucket) -> Result<Response, String> {
         let reply = answer(site, &ask);
         send(bucket, reply)
     })
-}
-
-fn now_ms() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0))
 }
 
 fn send(bucket: &Bucket, reply: Reply) -> Result<Response, String> {

@@ -46,7 +46,7 @@ fn examine(authorization: Option<&str>, cookies: &[(String, String)]) -> Outcome
             Policy::new(&settings).map_err(|why| eprintln!("nobody is let in: {why}"))
         });
         let Ok(policy) = policy else { return Outcome::No(No::Unavailable("misconfigured")) };
-        let now = crate::now_ms();
+        let now = guesthouse_sdk::now_ms();
         let token = match proof::find(authorization, cookies, &policy.places, now / 1000) {
             Found::Token(token) => token,
             Found::Rubbish => return Outcome::No(No::Invalid("token-invalid")),

@@ -47,13 +47,13 @@ pub(crate) fn find(uri: &str, kid: &str, times: Times) -> Result<Key, No> {
         }
         let (kept, version) = read(&bucket, &name);
         let key = known(&kept, kid);
-        match (kept.plan(key.is_some(), times, crate::now_ms()), key) {
+        match (kept.plan(key.is_some(), times, guesthouse_sdk::now_ms()), key) {
             (Plan::Use, Some(key)) => return Ok(key),
             (Plan::Unknown, _) => return Err(No::Invalid("jwk-kid-mismatch")),
             (Plan::Wait, _) => subscribe_duration(LOOK).block(),
             // Only one question for a token, whatever the storage makes of the answer.
             (Plan::Ask, key) if !asked => {
-                let now = crate::now_ms();
+                let now = guesthouse_sdk::now_ms();
                 let question = kept.ask(now);
                 // Another instance was first, or the storage fails: look again.
                 let Ok(version) = write(&bucket, &name, &question, condition(version)) else {
@@ -67,12 +67,12 @@ pub(crate) fn find(uri: &str, kid: &str, times: Times) -> Result<Key, No> {
                 if let Err(why) = &answer {
                     eprintln!("the keys at {uri} could not be fetched: {why}");
                 }
-                let answered = question.answered(answer.ok(), crate::now_ms());
+                let answered = question.answered(answer.ok(), guesthouse_sdk::now_ms());
                 // Who finds the key here need not ask the storage for it.
                 let found = known(&answered, kid);
                 let kept = write(&bucket, &name, &answered, Condition::VersionIs(version));
                 if let Some(found) = found
-                    && answered.plan(true, times, crate::now_ms()) == Plan::Use
+                    && answered.plan(true, times, guesthouse_sdk::now_ms()) == Plan::Use
                 {
                     return Ok(found);
                 }

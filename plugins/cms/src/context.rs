@@ -4,7 +4,6 @@ use crate::place::{Place, Space, id_of};
 use crate::policy::Caller;
 use crate::store::{Account, Failure, Key, Quota, Store};
 use guesthouse_sdk::config;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The settings of the plugin.
 #[derive(Clone, Debug)]
@@ -155,7 +154,7 @@ impl<'a> Context<'a> {
             issuer: caller.issuer.clone(),
             ..Account::default()
         };
-        Self { settings, store, who, id: caller.id(), now: now_ms() }
+        Self { settings, store, who, id: caller.id(), now: guesthouse_sdk::now_ms() }
     }
 
     /// Whether there may be room for so many bytes, before they are read.
@@ -172,14 +171,6 @@ impl<'a> Context<'a> {
         }
         Ok(())
     }
-}
-
-/// Milliseconds since 1970.
-#[must_use]
-pub fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0))
 }
 
 #[cfg(test)]

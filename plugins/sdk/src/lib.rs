@@ -221,6 +221,14 @@ fn fields(headers: Vec<(String, String)>) -> Fields {
     fields
 }
 
+/// Milliseconds since 1970.
+#[must_use]
+pub fn now_ms() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0))
+}
+
 /// The plugin's settings, from `config = { … }` in the operator's configuration.
 pub mod config {
     use crate::bindings::wasi::config::store;
