@@ -5,6 +5,7 @@ pub mod clients;
 pub mod cms;
 mod compiled;
 pub mod deploy;
+mod port;
 pub mod relay;
 pub mod websocket;
 
@@ -17,6 +18,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+
+pub use port::port;
 
 pub mod ai;
 pub mod upstream;

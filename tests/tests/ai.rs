@@ -149,12 +149,12 @@ async fn a_missing_key_is_503_and_names_the_secret() {
 
 #[tokio::test]
 async fn an_upstream_that_is_down_is_502() {
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let url = format!("http://{gone}/v1");
+    let gone = guesthouse_tests::port();
+    let url = format!("http://127.0.0.1:{gone}/v1");
     let house = House::start_with(&config(), &[("OPENAI_BASE_URL", &url), ("OPENAI_API_KEY", "k")]);
     let answer = client().post(format!("{}/openai", house.url)).body("{}").send().await.unwrap();
     assert_eq!(answer.status(), 502);
-    assert!(!answer.text().await.unwrap().contains(&gone.port().to_string()), "nothing internal");
+    assert!(!answer.text().await.unwrap().contains(&gone.to_string()), "nothing internal");
 }
 
 #[tokio::test]

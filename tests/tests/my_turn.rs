@@ -170,10 +170,8 @@ fn a_browser_talks_through_the_house_by_udp_tcp_and_tls() {
     let (certificate, key) = (folder.path().join("turn.crt"), folder.path().join("turn.key"));
     std::fs::write(&certificate, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    // The port of TLS must be known before: only the operator can say where it is.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let port = free.port();
-    let plain = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // Known before, since only the operator can say where TLS is reached.
+    let (plain, port) = (guesthouse_tests::port(), guesthouse_tests::port());
     let assets = "routes = [\"/*\"]\nkv = [\"assets\"]\ninstances = { reuse = 1000 }";
     let config = format!(
         "[turn]\nlisten = [\"udp://127.0.0.1:{plain}\", \"tcp://127.0.0.1:{plain}\", \"tls://127.0.0.1:{port}\"]\n\

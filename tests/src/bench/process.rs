@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use rustix::thread::CpuSet;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -121,11 +121,6 @@ fn cpu(pid: u32) -> f64 {
     let ticks: f64 =
         after_name.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<f64>().ok()).sum();
     ticks / TICKS
-}
-
-/// A port that is free at the moment.
-pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// The addresses that a house prints: for clients and for the operator.

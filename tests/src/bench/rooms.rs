@@ -5,7 +5,7 @@
 
 use super::load::Round;
 use super::measures::{Bench, Results, Row, Table, spread};
-use super::process::{SERVER_CORE, Server, free_port};
+use super::process::{SERVER_CORE, Server};
 use super::subjects::House;
 use anyhow::{Context, Result, bail};
 use futures::{SinkExt, StreamExt};
@@ -297,7 +297,7 @@ fn house(bench: &Bench<'_>) -> Result<House> {
 
 /// A Durable Object that does what the room does, in the way of Cloudflare's manual.
 fn workerd(program: &Path, folder: &Path) -> Result<Server> {
-    let address: SocketAddr = (Ipv4Addr::LOCALHOST, free_port()?).into();
+    let address: SocketAddr = (Ipv4Addr::LOCALHOST, guesthouse_tests::port()).into();
     let folder = folder.join("workerd-rooms");
     std::fs::create_dir_all(folder.join("disk"))?;
     std::fs::write(folder.join("room.js"), OBJECT)?;
@@ -353,7 +353,7 @@ export default {
 "#;
 
 fn native() -> Result<Server> {
-    let address: SocketAddr = (Ipv4Addr::LOCALHOST, free_port()?).into();
+    let address: SocketAddr = (Ipv4Addr::LOCALHOST, guesthouse_tests::port()).into();
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["native-websocket", &address.to_string()]);
     Server::start_on(SERVER_CORE, command, address)

@@ -2,7 +2,7 @@
 
 use super::native;
 use super::process::{CLIENT_CORE, SERVER_CORE};
-use super::process::{Server, free_port, printed_addresses, spawn};
+use super::process::{Server, printed_addresses, spawn};
 use anyhow::{Context, Result, bail};
 use guesthouse_tests::{guest, house_folder};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,8 +25,8 @@ pub struct Tools {
     pub transpile: Option<PathBuf>,
 }
 
-fn local() -> Result<SocketAddr> {
-    Ok((Ipv4Addr::LOCALHOST, free_port()?).into())
+fn local() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, guesthouse_tests::port()).into()
 }
 
 /// hyper without wasm.
@@ -40,7 +40,7 @@ pub fn upstream() -> Result<Server> {
 }
 
 fn native_on(core: usize) -> Result<Server> {
-    let address = local()?;
+    let address = local();
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["native", &address.to_string()]);
     Server::start_on(core, command, address)
@@ -48,7 +48,7 @@ fn native_on(core: usize) -> Result<Server> {
 
 /// `wasmtime serve`, with its defaults but for these options.
 pub fn wasmtime(program: &Path, component: &str, options: &[&str]) -> Result<Server> {
-    let address = local()?;
+    let address = local();
     let mut command = Command::new(program);
     command.arg("serve").arg("--addr").arg(address.to_string()).args(options).arg(guest(component));
     command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -57,7 +57,7 @@ pub fn wasmtime(program: &Path, component: &str, options: &[&str]) -> Result<Ser
 
 /// workerd with a hello of the same length.
 pub fn workerd(program: &Path, folder: &Path) -> Result<Server> {
-    let address = local()?;
+    let address = local();
     let script = "export default { fetch() { return new Response('hello from wit-bindgen'); } };";
     std::fs::write(folder.join("hello.js"), script)?;
     let config = format!(
@@ -80,7 +80,7 @@ pub fn workerd(program: &Path, folder: &Path) -> Result<Server> {
 
 /// The transpile plugin's pipeline without wasm.
 pub fn transpile_native(program: &Path) -> Result<Server> {
-    let address = local()?;
+    let address = local();
     let mut command = Command::new(program);
     command.arg(address.to_string());
     Server::start(command, address)
@@ -88,7 +88,7 @@ pub fn transpile_native(program: &Path) -> Result<Server> {
 
 /// The smallest Node.js server that transpiles with this package.
 pub fn esbuild(packages: &Path, name: &str) -> Result<Server> {
-    let address = local()?;
+    let address = local();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/node/bench-esbuild.mjs");
     let mut command = Command::new("node");
     command.arg(script).arg(address.to_string()).arg(packages).arg(name);
@@ -97,7 +97,7 @@ pub fn esbuild(packages: &Path, name: &str) -> Result<Server> {
 
 /// nginx with one process, no access log, and the asset on disk.
 pub fn nginx(program: &Path, folder: &Path) -> Result<Server> {
-    let address = local()?;
+    let address = local();
     let root = folder.join("www");
     std::fs::create_dir_all(&root)?;
     std::fs::write(root.join("asset.html"), native::asset())?;
