@@ -247,7 +247,7 @@ impl WorkerExpiration for Lifetime {
         start: Instant,
     ) -> Poll<()> {
         self.meter.paused();
-        if self.meter.used() > SLICE
+        if self.meter.burst() > SLICE
             && let Some(version) = self.version.upgrade()
         {
             // An instance can't change its thread, but the requests after this one can begin elsewhere.

@@ -77,7 +77,9 @@ impl Stop {
 }
 
 impl Run {
-    /// A guest that will be at work, and is measured.
+    /// A guest that will be at work, and is measured. When the work has come to its end, it has told the meter so
+    /// itself, before it gave the instance back: by then the meter may measure the next run of that instance, on
+    /// another thread.
     pub(super) fn new(work: BoxFuture<'static, ()>, meter: Arc<Meter>, stop: Arc<Stop>) -> Self {
         Self { work, meter, stop }
     }
@@ -89,7 +91,9 @@ impl Run {
         }
         self.meter.begin();
         let poll = self.work.as_mut().poll(cx);
-        self.meter.end();
+        if poll.is_pending() {
+            self.meter.end();
+        }
         poll
     }
 }
@@ -109,10 +113,10 @@ impl Future for FastRun {
         if run.poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        let used = run.meter.used();
+        let burst = run.meter.burst();
         // When several come at once, the first that burns its slice takes the others along: else each would
         // burn one, with all the neighbours waiting.
-        if used > SLICE || (used > TICK && self.owner.is_slow()) {
+        if burst > SLICE || (burst > TICK && self.owner.is_slow()) {
             if let Some(run) = self.run.take() {
                 self.owner.moved();
                 self.slow.take(run);
@@ -235,6 +239,28 @@ mod tests {
         });
         assert_eq!(lanes.first(), Some(&Lane::Fast(0)));
         assert_eq!(lanes.last(), Some(&Lane::Slow(0)));
+    }
+
+    #[test]
+    fn work_that_comes_little_by_little_stays_however_long_it_takes() {
+        let slow = SlowLane::start(1).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let lane = runtime.block_on(async {
+            let (sender, receiver) = tokio::sync::oneshot::channel();
+            let work = async move {
+                for _ in 0..8 {
+                    burn(Duration::from_millis(1));
+                    tokio::time::sleep(Duration::from_millis(40)).await;
+                }
+                _ = sender.send(Lane::here());
+            };
+            slow.start_fast(
+                Run::new(Box::pin(work), Meter::new(), Arc::default()),
+                Arc::new(Nobody),
+            );
+            receiver.await.unwrap()
+        });
+        assert_eq!(lane, Lane::Fast(0));
     }
 
     #[test]

@@ -9,17 +9,21 @@
 
 use super::lane::Lane;
 use rustix::time::{ClockId, clock_gettime};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 use wasmtime::{Engine, EngineWeak, Result, UpdateDeadline};
 
 /// The length of a slice: after it, a guest lets others run.
 pub(super) const TICK: Duration = Duration::from_millis(1);
 
-/// CPU time after which a request goes to the slow lane. A few ticks: what serves a page is done by
+/// CPU time in one go after which a request goes to the slow lane. A few ticks: what serves a page is done by
 /// then, and what isn't would hold up everyone who shares the thread.
 pub(super) const SLICE: Duration = Duration::from_millis(4);
+
+/// One part in so many of the time that passes is forgiven: what hands on a stream for minutes, piece by piece, comes
+/// to many slices in the end, and is in nobody's way.
+const FORGIVEN: u64 = 20;
 
 /// How long a guest that burnt its slice and can't be moved rests between ticks: it gets a twentieth of
 /// the thread.
@@ -50,6 +54,11 @@ pub(super) struct Meter {
     since: AtomicU64,
     limit: AtomicU64,
     verdict: AtomicU8,
+    /// The burst when it was last looked at, in nanoseconds; what had been used by then; and when that was, by
+    /// [`clock`], 0: never.
+    burst: AtomicU64,
+    counted: AtomicU64,
+    looked: AtomicU64,
     /// Set while the guest has given way in the middle of a computation.
     yielding: AtomicBool,
     /// Whether the guest can't be moved to the slow lane, and is slowed down where it is instead.
@@ -73,6 +82,9 @@ impl Meter {
             since: AtomicU64::new(0),
             limit: AtomicU64::new(u64::MAX),
             verdict: AtomicU8::new(Verdict::Running as u8),
+            burst: AtomicU64::new(0),
+            counted: AtomicU64::new(0),
+            looked: AtomicU64::new(0),
             yielding: AtomicBool::new(false),
             stays,
         }
@@ -83,6 +95,7 @@ impl Meter {
         self.used.store(0, Relaxed);
         self.limit.store(nanos(limit), Relaxed);
         self.verdict.store(Verdict::Running as u8, Relaxed);
+        self.looked.store(0, Relaxed);
     }
 
     /// The guest comes onto the processor.
@@ -106,6 +119,27 @@ impl Meter {
             since => processor_time().saturating_sub(since),
         };
         Duration::from_nanos(self.used.load(Relaxed).saturating_add(running))
+    }
+
+    /// CPU time of this request that came in one go: all of it, less a part of the time that has passed meanwhile.
+    /// To be asked by one thread at a time.
+    pub(super) fn burst(&self) -> Duration {
+        let used = nanos(self.used());
+        if used <= nanos(TICK) {
+            return Duration::from_nanos(used);
+        }
+        let now = clock();
+        let burst = match self.looked.swap(now, Relaxed) {
+            0 => used,
+            looked => {
+                let forgiven = now.saturating_sub(looked) / FORGIVEN;
+                let since = used.saturating_sub(self.counted.load(Relaxed));
+                self.burst.load(Relaxed).saturating_sub(forgiven).saturating_add(since)
+            }
+        };
+        self.counted.store(used, Relaxed);
+        self.burst.store(burst, Relaxed);
+        Duration::from_nanos(burst)
     }
 
     /// The limit that the guest ran into.
@@ -177,6 +211,12 @@ fn processor_time() -> u64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(nanos).saturating_add(1)
 }
 
+/// Nanoseconds since some moment, plus one: of the same clock on all threads.
+fn clock() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    nanos(START.elapsed()).saturating_add(1)
+}
+
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -232,6 +272,24 @@ mod tests {
         let used = meter.used();
         std::thread::sleep(Duration::from_millis(5));
         assert_eq!(meter.used(), used);
+    }
+
+    #[test]
+    fn a_burst_is_forgiven_as_time_passes() {
+        let meter = Meter::new();
+        let work = |time| {
+            meter.begin();
+            burn(time);
+            meter.end();
+        };
+        work(Duration::from_millis(3));
+        assert!(meter.burst() >= Duration::from_millis(3));
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(meter.burst(), Duration::ZERO);
+        work(Duration::from_millis(40));
+        assert!(meter.burst() > SLICE);
+        meter.reset(Duration::from_secs(1));
+        assert_eq!(meter.burst(), Duration::ZERO);
     }
 
     #[test]

@@ -158,6 +158,7 @@ impl Version {
             let meter = meter.clone();
             async move {
                 let (event, result) = version.room_event(&mut instance, event, call, &meter).await;
+                meter.end();
                 _ = sender.send((instance, event, result));
             }
         };

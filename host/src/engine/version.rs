@@ -403,7 +403,9 @@ impl Version {
             return Err(Failure::Instance("the plugin exports no verifier".to_owned()));
         };
         let asking = verifying.ask(self, instance, meter, credentials);
-        let answer = match tokio::time::timeout_at(deadline, asking).await {
+        let ended = tokio::time::timeout_at(deadline, asking).await;
+        self.bill(meter);
+        let answer = match ended {
             Ok(Ok((instance, verdict))) => {
                 if !self.retired.is_cancelled() {
                     verifying.put_back(instance, self.plugin.instances.reuse);
@@ -413,7 +415,6 @@ impl Version {
             Ok(Err(failure)) => Err(self.refine(failure, meter)),
             Err(_) => Err(Failure::Wall(self.plugin.limits.wall)),
         };
-        self.bill(meter);
         answer.inspect_err(|failure| self.report(failure, None))
     }
 
@@ -438,6 +439,7 @@ impl Version {
             ended = work => ended,
             () = self.cut.cancelled() => Ok(Err(self.replaced())),
         };
+        self.bill(&meter);
         let failure = match ended {
             Ok(Ok(instance)) => {
                 self.put_back(instance);
@@ -446,7 +448,6 @@ impl Version {
             Ok(Err(failure)) => Some(self.refine(failure, &meter)),
             Err(_) => Some(Failure::Wall(self.plugin.limits.wall)),
         };
-        self.bill(&meter);
         match failure {
             Some(failure) => {
                 self.report(&failure, id.as_ref());
@@ -461,13 +462,14 @@ impl Version {
         drop(permit);
     }
 
-    /// Counts what a request has taken. As long as requests burn a slice, the next begin on the slow lane.
+    /// Ends the measuring of a request and counts what it has taken. As long as requests burn a slice, the next begin
+    /// on the slow lane.
     fn bill(&self, meter: &Meter) {
-        // Read once: it is a call of the system.
-        let used = meter.used();
-        if used > SLICE {
+        meter.end();
+        if meter.burst() > SLICE {
             self.mark_slow();
         }
+        let used = meter.used();
         self.counters.cpu.fetch_add(u64::try_from(used.as_micros()).unwrap_or(u64::MAX), Relaxed);
     }
 
