@@ -6,7 +6,7 @@
 use super::policy::{self, TARGETED};
 use super::store::{Flight, OwnedKey, Stored};
 use super::{CACHE_STATUS, MISS, REVALIDATED, ResponseCache, STALE};
-use crate::body::{Body, BodyError};
+use crate::body::{Body, BodyError, declared_length};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, VARY};
 use http::{HeaderMap, HeaderName, Response, StatusCode};
@@ -121,10 +121,6 @@ impl Recorder {
         }
         fresh.answer(&self.request, Instant::now(), REVALIDATED)
     }
-}
-
-fn declared_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// The request fields that the response names, as they were in the request.
