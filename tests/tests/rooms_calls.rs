@@ -2,14 +2,14 @@
 
 use guesthouse_tests::upstream::{Upstream, answer, until};
 use guesthouse_tests::websocket::WebSocket;
-use guesthouse_tests::{House, guest, plugin};
+use guesthouse_tests::{House, PATIENCE, guest, plugin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 /// A house with rooms, and an endpoint beside them, that may call each other.
 fn config(rest: &str) -> String {
-    let lines = "routes = [\"/call/*\"]\nrooms = { routes = [\"/room/{room}\"] }\n";
+    let lines = "routes = [\"/call/*\", \"/post/*\"]\nrooms = { routes = [\"/room/{room}\"] }\n";
     plugin("peers", &guest("peers"), &format!("{lines}{rest}"))
 }
 
@@ -201,4 +201,66 @@ async fn an_alarm_whose_event_a_crash_cut_after_a_commit_rings_again() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(upstream.seen().len(), 2);
+}
+
+/// Waits until a room says this.
+async fn wait_for(house: &House, path: &str, wanted: &str) {
+    let began = Instant::now();
+    loop {
+        let said = get(house, path).await;
+        if said == wanted {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "{path}: {said:?}, not {wanted:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn posts_leave_with_their_event_arrive_in_order_and_say_who_sends_them() {
+    let house = house();
+    let mut socket = WebSocket::open(&house, "/room/a").await;
+    assert_eq!(socket.ask("post peers b 100").await, "posted");
+    let all: String = (0..100).map(|n| format!("{n} ")).collect();
+    wait_for(&house, "/room/b?show=list", &all).await;
+    assert_eq!(get(&house, "/room/b?show=by").await, "peers/a");
+    // To itself: it comes when this event has ended.
+    assert_eq!(socket.ask("post peers a 2").await, "posted");
+    wait_for(&house, "/room/a?show=list", "0 1 ").await;
+    // From an endpoint it leaves at once.
+    assert_eq!(get(&house, "/post/peers/c?append=x").await, "posted");
+    wait_for(&house, "/room/c?show=list", "x ").await;
+    assert_eq!(get(&house, "/room/c?show=by").await, "peers/-");
+}
+
+#[tokio::test]
+async fn what_an_event_posted_that_failed_or_may_not_is_never_sent() {
+    let house = house();
+    let mut socket = WebSocket::open(&house, "/room/a").await;
+    socket.say("post-and-trap peers b put=x").await;
+    assert_eq!(socket.code().await, 1011);
+    let mut socket = WebSocket::open(&house, "/room/a").await;
+    let denied = socket.ask("post other b 1").await;
+    assert!(denied.contains("Denied("), "{denied}");
+    assert!(socket.ask(&format!("post peers {} 1", "x".repeat(129))).await.contains("Invalid("));
+    // One event sends no more than it may.
+    socket.say("post peers b 10001").await;
+    assert_eq!(socket.code().await, 1011);
+    wait_for(&house, "/room/b?get=x", "none").await;
+}
+
+#[tokio::test]
+async fn posts_for_which_a_room_has_no_place_are_lost_and_the_log_says_so() {
+    let lines = "routes = [\"/call/*\"]\nrooms = { routes = [\"/room/{room}\"], mailbox = 4 }\n\
+                 peers = [\"peers\"]";
+    let house = House::start(&plugin("peers", &guest("peers"), lines));
+    let mut socket = WebSocket::open(&house, "/room/a").await;
+    assert_eq!(socket.ask("post peers b 2000").await, "posted");
+    house.wait_for_log("a post of another room was lost");
+    house.wait_for_log("rooms.mailbox");
+    // What came arrived in its order, and the room is well.
+    wait_for(&house, "/room/b?put=x", "put").await;
+    let list = get(&house, "/room/b?show=list").await;
+    let numbers: Vec<u32> = list.split_whitespace().map(|n| n.parse().unwrap()).collect();
+    assert!((1..2000).contains(&numbers.len()) && numbers.is_sorted(), "{list}");
 }

@@ -102,14 +102,28 @@ async fn clients_that_flood_are_told_the_right_code_and_cost_nobody_else() {
     assert_eq!(large.code().await, 1009, "a message of 32 MiB");
     neighbour.is_served().await;
 
-    // A message of a megabyte in pieces of a byte is slow, and allowed; one that never ends is not.
+    // A message in thousands of pieces of a byte is slow, and allowed.
     let mut pieces = WebSocket::open(&house, "/probe/a").await;
     pieces.0.feed(piece(Data::Text, b"echo ", false)).await.unwrap();
-    for _ in 0..100_000 {
+    for _ in 0..5_000 {
         pieces.0.feed(piece(Data::Continue, b"x", false)).await.unwrap();
     }
     pieces.0.send(piece(Data::Continue, b"", true)).await.unwrap();
-    assert_eq!(pieces.text().await.len(), 100_000);
+    assert_eq!(pieces.text().await.len(), 5_000);
+    neighbour.is_served().await;
+
+    // One that never ends is not, whether it grows or not.
+    let mut empty = WebSocket::open(&house, "/probe/a").await;
+    empty.0.feed(piece(Data::Text, b"echo ", false)).await.unwrap();
+    for _ in 0..100_000 {
+        if empty.0.feed(piece(Data::Continue, b"", false)).await.is_err() {
+            break;
+        }
+    }
+    _ = empty.0.flush().await;
+    assert_eq!(empty.code().await, 1008, "a flood of empty pieces");
+    neighbour.is_served().await;
+
     pieces.0.feed(piece(Data::Text, b"echo ", false)).await.unwrap();
     let part = vec![b'x'; 64 << 10];
     for _ in 0..20 {
@@ -197,6 +211,64 @@ async fn thousands_of_alarms_for_the_same_moment_all_ring_and_the_neighbour_is_s
         }
     }
     neighbour.end().await;
+}
+
+#[tokio::test]
+async fn a_room_that_traps_at_every_event_is_left_alone_and_its_neighbour_is_served() {
+    let house = house("", "");
+    let neighbour = Neighbour::begin(&house).await;
+    let before = house.rss_kib();
+    let mut patient = WebSocket::open(&house, "/probe/bad").await;
+    let url = format!("{}/probe/bad?trap", house.url);
+    let mut rested = 0;
+    for _ in 0..100 {
+        // An attempt to come in, a request, and the message of one who is inside.
+        let refused = WebSocket::try_open(&house, "/probe/bad?trap", &[]).await.err().unwrap();
+        let answer = reqwest::get(&url).await.unwrap();
+        for status in [refused.status, answer.status().as_u16()] {
+            assert!(status == 500 || status == 503, "{status}");
+            rested += u32::from(status == 503);
+        }
+    }
+    assert!(rested > 100, "it was asked {} times", 200 - rested);
+    patient.say("trap").await;
+    let code = patient.code().await;
+    assert!(code == 1011 || code == 1013, "{code}");
+    let grown = house.rss_kib().saturating_sub(before);
+    assert!(grown < MOST_KIB, "{grown} KiB more than before");
+    neighbour.end().await;
+    house_is_well(&house).await;
+}
+
+#[tokio::test]
+async fn many_who_do_not_read_lose_their_place_and_cost_nobody_else() {
+    let house = house(", queue = \"128KiB\", rate = 1000000", "");
+    let neighbour = Neighbour::begin(&house).await;
+    let before = house.rss_kib();
+    let mut slow = Vec::new();
+    for _ in 0..10 {
+        slow.push(WebSocket::open(&house, "/probe/s").await);
+    }
+    // As much as the kernel takes for each of them, and then more than their queues take.
+    let mut loud = WebSocket::open(&house, "/probe/s").await;
+    let said = format!("say {}", "x".repeat(16 << 10));
+    let began = Instant::now();
+    while house.api("/v1/rooms/probe/s")["sockets"] != 1 {
+        assert!(began.elapsed() < PATIENCE);
+        for _ in 0..100 {
+            loud.say(&said).await;
+        }
+        assert_eq!(loud.ask("echo there").await, "there", "who reads keeps its place");
+        neighbour.is_served().await;
+    }
+    let grown = house.rss_kib().saturating_sub(before);
+    assert!(grown < MOST_KIB, "{grown} KiB more than before");
+    for socket in &mut slow {
+        let code = socket.code().await;
+        assert!(code == 1013 || code == 1006, "{code}");
+    }
+    neighbour.end().await;
+    house_is_well(&house).await;
 }
 
 /// A room that was harmed is there again, and so is the way to it.

@@ -141,3 +141,67 @@ async fn an_alarm_that_always_fails_is_parked_until_it_is_set_again() {
     let seen = house.api("/v1/rooms/probe/f");
     assert_eq!((&seen["alarm"]["parked"], &seen["alarm"]["retries"]), (&false.into(), &0.into()));
 }
+
+#[tokio::test]
+async fn events_beyond_the_places_of_a_mailbox_are_refused_or_wait_in_the_client_s_socket() {
+    let house = house(", mailbox = 3", "limits = { cpu = \"3s\" }\nbreaker = { failures = 0 }");
+    let mut patient = WebSocket::open(&house, "/probe/a").await;
+    let url = format!("{}/probe/a?", house.url);
+    let ask = |query: &str| tokio::spawn(reqwest::get(format!("{url}{query}")));
+    // The one that is at work has a place as well.
+    let mut waiting = vec![ask("spin"), ask("keys"), ask("keys")];
+    let impatient = reqwest::Client::builder().timeout(Duration::from_millis(300)).build().unwrap();
+    let began = Instant::now();
+    let refused = loop {
+        // Whoever comes before the others takes the place of one of them, and goes.
+        match impatient.get(format!("{url}keys")).send().await {
+            Ok(answer) if answer.status() == 503 => break answer,
+            _ => assert!(began.elapsed() < PATIENCE),
+        }
+    };
+    assert!(refused.headers().contains_key("retry-after"));
+    let attempt = WebSocket::try_open(&house, "/probe/a", &[]).await.err().unwrap();
+    assert_eq!(attempt.status, 503);
+    // Another room has a mailbox of its own.
+    assert_eq!(get(&house, "/probe/b?keys").await.status(), 200);
+    // A client that is inside is not refused: what it says waits, all of it and in order.
+    for n in 0..50 {
+        patient.say(&format!("echo {n}")).await;
+    }
+    for n in 0..50 {
+        assert_eq!(patient.text().await, n.to_string());
+    }
+    assert_eq!(waiting.remove(0).await.unwrap().unwrap().status(), 504);
+    for answer in waiting {
+        let status = answer.await.unwrap().unwrap().status();
+        assert!(status == 200 || status == 503, "{status}");
+    }
+    assert_eq!(get(&house, "/probe/a?keys").await.status(), 200);
+}
+
+#[tokio::test]
+async fn as_many_frames_as_are_allowed_may_come_at_once_and_no_more() {
+    use futures::SinkExt;
+    use tokio_tungstenite::tungstenite::Message;
+    use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+    use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+    let house = house(", frames = 200", "");
+    let empty = || Message::Frame(Frame::message(Vec::new(), OpCode::Data(Data::Continue), false));
+    let begin =
+        || Message::Frame(Frame::message(b"echo x".to_vec(), OpCode::Data(Data::Text), false));
+    let end = || Message::Frame(Frame::message(Vec::new(), OpCode::Data(Data::Continue), true));
+    let mut socket = WebSocket::open(&house, "/probe/a").await;
+    socket.0.feed(begin()).await.unwrap();
+    for _ in 0..198 {
+        socket.0.feed(empty()).await.unwrap();
+    }
+    socket.0.send(end()).await.unwrap();
+    assert_eq!(socket.text().await, "x");
+    let mut socket = WebSocket::open(&house, "/probe/a").await;
+    socket.0.feed(begin()).await.unwrap();
+    for _ in 0..1000 {
+        socket.0.feed(empty()).await.unwrap();
+    }
+    _ = socket.0.flush().await;
+    assert_eq!(socket.code().await, 1008);
+}

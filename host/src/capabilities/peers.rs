@@ -1,4 +1,4 @@
-//! `guesthouse:rooms/peers`: calls of other rooms.
+//! `guesthouse:rooms/peers`: calls of other rooms, and messages to them.
 //!
 //! Owns which plugin may call which rooms, and what must hold before a call leaves. Who calls, and for whom, the
 //! host says: nothing that a guest puts into a call is taken for an identity. The dangers that shaped it: rooms
@@ -73,8 +73,8 @@ pub fn add_to_linker<T: Send + 'static>(
 type Answer<T> = std::result::Result<T, Error>;
 
 impl PeersView<'_> {
-    /// Which room is meant, if it may be called from here.
-    fn check(&self, to: RoomRef, body: usize) -> Answer<RoomKey> {
+    /// Which room is meant, if it is granted.
+    fn granted(&self, to: RoomRef, body: usize) -> Answer<RoomKey> {
         let plugin = &self.grants.plugin;
         if !self.grants.classes.contains(&to.class) {
             tracing::warn!(
@@ -92,7 +92,12 @@ impl PeersView<'_> {
         if body > BODY {
             return Err(Error::Limit(format!("the body of a call has at most {BODY} bytes")));
         }
-        let key = RoomKey { plugin: to.class.into(), name: to.name.into() };
+        Ok(RoomKey { plugin: to.class.into(), name: to.name.into() })
+    }
+
+    /// The same, if it may also be waited for.
+    fn callable(&self, to: RoomRef, body: usize) -> Answer<RoomKey> {
+        let key = self.granted(to, body)?;
         if let Some(event) = &self.event {
             if event.room.key == key || event.waiting.contains(&key) {
                 return Err(Error::WouldDeadlock);
@@ -106,19 +111,13 @@ impl PeersView<'_> {
     }
 
     async fn ask(&mut self, to: RoomRef, request: CallRequest) -> Answer<Response> {
-        let key = self.check(to, request.body.len())?;
+        let key = self.callable(to, request.body.len())?;
         let rooms = self.grants.doorway.rooms().ok_or(Error::Unavailable)?;
-        let mut peer = Peer { plugin: self.grants.plugin.to_string(), room: None };
-        let mut waiting: Arc<[RoomKey]> = Arc::default();
+        let mut asked = self.asked(request);
         if let Some(event) = &mut self.event {
             event.commit_now().await?;
-            peer.room = Some(event.room.key.name.to_string());
-            waiting = event.waiting.iter().chain([&event.room.key]).cloned().collect();
+            asked.waiting = event.waiting.iter().chain([&event.room.key]).cloned().collect();
         }
-        let CallRequest { method, path_with_query, headers, body } = request;
-        let peer = Some(peer);
-        let request = Request { method, path_with_query, headers, body, principal: None, peer };
-        let asked = Asked { request, caller: self.caller.clone(), waiting };
         let answer = rooms.call(&key, asked);
         let answer = tokio::time::timeout(self.grants.patience, answer).await;
         match answer.map_err(|_| Error::Timeout)? {
@@ -127,6 +126,28 @@ impl PeersView<'_> {
             }
             Ok(response) => Ok(response),
             Err(failure) => Err(self.explain(&key, &failure)),
+        }
+    }
+
+    /// What the other room is given; nobody waits for it yet.
+    fn asked(&self, request: CallRequest) -> Asked {
+        let CallRequest { method, path_with_query, headers, body } = request;
+        let room = self.event.as_ref().map(|event| event.room.key.name.to_string());
+        let peer = Some(Peer { plugin: self.grants.plugin.to_string(), room });
+        let request = Request { method, path_with_query, headers, body, principal: None, peer };
+        Asked { request, caller: self.caller.clone(), waiting: Arc::default() }
+    }
+
+    fn send(&mut self, to: RoomRef, request: CallRequest) -> Answer<()> {
+        let key = self.granted(to, request.body.len())?;
+        let rooms = self.grants.doorway.rooms().ok_or(Error::Unavailable)?;
+        let asked = self.asked(request);
+        match &mut self.event {
+            Some(event) => event.post(rooms, key, asked),
+            None => {
+                rooms.post(&key, asked);
+                Ok(())
+            }
         }
     }
 
@@ -153,5 +174,9 @@ impl PeersView<'_> {
 impl peers::Host for PeersView<'_> {
     async fn call(&mut self, to: RoomRef, request: CallRequest) -> Result<Answer<Response>> {
         Ok(self.ask(to, request).await)
+    }
+
+    async fn post(&mut self, to: RoomRef, request: CallRequest) -> Result<Answer<()>> {
+        Ok(self.send(to, request))
     }
 }

@@ -18,6 +18,9 @@ pub struct Rooms {
     pub message: usize,
     /// Messages that a connection may send in a second; as many may come at once. Default 100.
     pub rate: u32,
+    /// Frames that a connection may send in a second, of which messages are made; as many may come at once. Default
+    /// 10,000; at least `rate`.
+    pub frames: u32,
     /// Bytes that may wait to be written to one connection. Default 1 MiB.
     pub queue: usize,
     /// Events that may wait for a room. Default 1024.
@@ -64,6 +67,7 @@ impl Default for Rooms {
             idle: Duration::from_secs(10),
             message: 1 << 20,
             rate: 100,
+            frames: 10_000,
             queue: 1 << 20,
             mailbox: 1024,
             sockets: 10_000,
@@ -114,6 +118,7 @@ pub(super) fn rooms<'a>(
     reader.duration("idle", &mut rooms.idle, Duration::ZERO..=DAY);
     reader.size("message", &mut rooms.message, 1..=32 << 20);
     reader.number("rate", &mut rooms.rate, 1..=1_000_000);
+    reader.number("frames", &mut rooms.frames, 1..=100_000_000);
     reader.size("queue", &mut rooms.queue, 1024..=1 << 30);
     reader.number("mailbox", &mut rooms.mailbox, 1..=1_000_000);
     reader.number("sockets", &mut rooms.sockets, 1..=1_000_000);
@@ -127,6 +132,8 @@ pub(super) fn rooms<'a>(
     reader.duration("ping", &mut rooms.ping, SECOND / 10..=DAY);
     reader.duration("ticket", &mut rooms.ticket, SECOND..=SECOND * 3600);
     reader.number("schema", &mut rooms.schema, 0..=u64::from(u32::MAX));
+    // A message is a frame at least.
+    rooms.frames = rooms.frames.max(rooms.rate);
     reader.finish();
     (rooms, routes)
 }

@@ -376,7 +376,83 @@ mod tests {
         assert!(seen.headers.is_empty(), "{:?}", seen.headers);
     }
 
+    /// Values that a field of a handshake might have, right ones among them.
+    fn values() -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {
+        let field = |name: &'static str, values: Vec<&'static str>| {
+            prop::collection::vec(prop::sample::select(values), 0..=2)
+                .prop_map(move |values| values.into_iter().map(move |value| (name, value)))
+        };
+        let fields = (
+            field("connection", vec!["Upgrade", "keep-alive, upgrade", "close", "upgraded", ""]),
+            field("upgrade", vec!["websocket", "h2c, WebSocket", "websockets"]),
+            field("sec-websocket-version", vec!["13", "8", "13, 8", " 13"]),
+            field(
+                "sec-websocket-key",
+                vec!["dGhlIHNhbXBsZSBub25jZQ==", "c2hvcnQ=", "", "dGhlIHNhbXBsZSBub25jZQ"],
+            ),
+            field("origin", vec!["http://h", "https://h:443", "http://evil", "null", "h"]),
+            field("sec-websocket-protocol", vec!["chat", "bearer.secret, v2", ",,", "bearer."]),
+        );
+        fields
+            .prop_map(|(a, b, c, d, e, f)| a.chain(b).chain(c).chain(d).chain(e).chain(f).collect())
+    }
+
     proptest! {
+        #[test]
+        fn a_handshake_is_let_in_if_and_only_if_it_is_one(fields in values()) {
+            let mut p = parts("/", &fields);
+            lift_token(&mut p);
+            let of = |name: &str| -> Vec<&str> {
+                fields.iter().filter(|(known, _)| *known == name).map(|(_, value)| *value).collect()
+            };
+            let has = |name: &str, token: &str| {
+                of(name).iter().flat_map(|value| value.split(','))
+                    .any(|item| item.trim().eq_ignore_ascii_case(token))
+            };
+            let origin = match of("origin").as_slice() {
+                [] => true,
+                [one] => ["http://h", "https://h:443"].contains(one),
+                _ => false,
+            };
+            // Of several versions the first counts, as it is the one that is asked for.
+            let version = of("sec-websocket-version").first().is_some_and(|text| *text == "13");
+            let key = of("sec-websocket-key") == ["dGhlIHNhbXBsZSBub25jZQ=="];
+            let right = origin && version && key && has("connection", "upgrade");
+            let found = check(&p, "h", &Rooms::default());
+            prop_assert_eq!(found.is_ok(), right, "{:?}", found);
+            prop_assert_eq!(wants_websocket(&p), has("upgrade", "websocket"));
+            if let Ok(handshake) = found {
+                prop_assert!(!handshake.offered.iter().any(|item| item.starts_with(BEARER)));
+                prop_assert_eq!(handshake.accept.unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+            }
+            let seen = to_room(&p, Vec::new());
+            let hidden = seen.headers.iter().any(|field| {
+                field.name == "authorization" || field.value.windows(6).any(|six| six == b"secret")
+            });
+            prop_assert!(!hidden, "{:?}", seen.headers);
+        }
+
+        #[test]
+        fn no_field_makes_it_panic(values in prop::collection::vec(any::<Vec<u8>>(), 6)) {
+            let names = [
+                header::CONNECTION,
+                header::UPGRADE,
+                header::ORIGIN,
+                header::SEC_WEBSOCKET_KEY,
+                header::SEC_WEBSOCKET_VERSION,
+                header::SEC_WEBSOCKET_PROTOCOL,
+            ];
+            let mut p = parts("/live/x", &[]);
+            for (name, value) in names.into_iter().zip(values) {
+                if let Ok(value) = HeaderValue::from_bytes(&value) {
+                    p.headers.append(name, value);
+                }
+            }
+            lift_token(&mut p);
+            _ = check(&p, "h", &Rooms::default());
+            _ = (wants_websocket(&p), wants_ticket(&p), to_room(&p, Vec::new()));
+        }
+
         #[test]
         fn no_target_makes_it_panic(path in "/[a-z%0-9/]{0,40}", query in "[a-z=&%0-9]{0,40}", at in 0..5_usize) {
             if let Ok(uri) = format!("{path}?{query}").parse::<Uri>() {

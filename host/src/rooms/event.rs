@@ -14,7 +14,9 @@ mod storage;
 
 pub use commit::Accepting;
 
+use super::Rooms;
 use super::gate::{Effect, Pending};
+use super::mailbox::Asked;
 use super::relay::Rule;
 use super::socket::{Frame, Socket};
 use super::state::{Connection, Room, open_row};
@@ -269,6 +271,12 @@ impl Event {
         let bytes = frame.len();
         self.let_out(Effect::Broadcast { to, tags, except, frame, how }, bytes)?;
         Ok(u32::try_from(addressed).unwrap_or(u32::MAX))
+    }
+
+    /// `peers.post`
+    pub fn post(&mut self, rooms: Arc<Rooms>, to: RoomKey, asked: Asked) -> Answer<()> {
+        let bytes = asked.request.body.len();
+        self.let_out(Effect::Post(rooms, to, Box::new(asked)), bytes)
     }
 
     /// `connections.close`

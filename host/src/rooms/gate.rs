@@ -4,11 +4,13 @@
 //! storage answers in, effects leave in the order of their events. When one commit fails nothing behind it ever
 //! leaves: the danger that shaped it is a client that has seen what a crash took back.
 
+use super::Rooms;
 use super::alarms::Alarms;
 use super::event::{Opened, RoomFailure};
 use super::fault;
+use super::mailbox::Asked;
 use super::socket::{Frame, Socket};
-use crate::storage::rooms::{CommitError, Durable};
+use crate::storage::rooms::{CommitError, Durable, RoomKey};
 use guesthouse_bindings::rooms::connections::Delivery;
 use guesthouse_bindings::rooms::types::{ConnId, Response};
 use std::collections::VecDeque;
@@ -39,6 +41,8 @@ pub enum Effect {
     Open(oneshot::Sender<Opened>, Opened),
     /// The answer to a request.
     Answer(oneshot::Sender<Result<Response, RoomFailure>>, Result<Response, RoomFailure>),
+    /// A request to another room whose answer nobody waits for.
+    Post(Arc<Rooms>, RoomKey, Box<Asked>),
     /// A commit in the middle of an event has come true.
     Committed(oneshot::Sender<()>),
     /// An alarm is set for this time.
@@ -123,6 +127,7 @@ impl Gate {
                     }
                 }
                 Effect::Answer(reply, answer) => _ = reply.send(answer),
+                Effect::Post(rooms, to, asked) => rooms.post(&to, *asked),
                 Effect::Committed(done) => _ = done.send(()),
             }
         }

@@ -161,3 +161,79 @@ impl Mailbox {
         self.view.version.load(Relaxed) != 0
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    fn mailbox(places: usize) -> (Arc<Mailbox>, mpsc::UnboundedReceiver<Input>) {
+        Mailbox::new(RoomKey { plugin: "p".into(), name: "r".into() }, places)
+    }
+
+    /// What may happen to the places of a mailbox.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        /// Somebody wants a place at once, or not at all.
+        Try,
+        /// Somebody waits for one.
+        Wait,
+        /// The room has dealt with an event.
+        Done,
+    }
+
+    proptest! {
+        #[test]
+        fn there_are_never_more_events_than_places_and_who_waits_comes_in_turn(
+            places in 1..6_usize,
+            steps in prop::collection::vec(
+                prop_oneof![Just(Step::Try), Just(Step::Wait), Just(Step::Done)], 0..80),
+        ) {
+            let (mailbox, _inbox) = mailbox(places);
+            let mut taken: VecDeque<Permit> = VecDeque::new();
+            let mut waiting = VecDeque::new();
+            for step in steps {
+                match step {
+                    Step::Try => {
+                        let permit = mailbox.try_reserve();
+                        // Nobody overtakes those who wait.
+                        let free = taken.len() < places && waiting.is_empty();
+                        prop_assert_eq!(permit.is_some(), free);
+                        taken.extend(permit);
+                    }
+                    Step::Wait => waiting.push_back(Box::pin(mailbox.clone().reserve())),
+                    Step::Done => drop(taken.pop_front()),
+                }
+                // All of them look, as they do when they are woken; only the first ones get in.
+                let mut after = VecDeque::new();
+                for mut one in waiting.drain(..) {
+                    match (&mut one).now_or_never() {
+                        Some(permit) => {
+                            prop_assert!(after.is_empty(), "somebody was overtaken");
+                            taken.extend(permit);
+                        }
+                        None => after.push_back(one),
+                    }
+                }
+                waiting = after;
+                prop_assert!(taken.len() <= places);
+                prop_assert!(waiting.is_empty() || taken.len() == places);
+            }
+        }
+    }
+
+    #[test]
+    fn what_needs_no_place_always_gets_in_until_the_room_has_left_memory() {
+        let (mailbox, mut inbox) = mailbox(1);
+        let _place = mailbox.try_reserve().unwrap();
+        for _ in 0..100 {
+            assert!(mailbox.send(Input::Sleep));
+        }
+        inbox.close();
+        assert!(!mailbox.send(Input::Sleep));
+        assert!(matches!(mailbox.try_send(Input::Shutdown), Err(Input::Shutdown)));
+    }
+}

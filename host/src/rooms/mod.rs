@@ -40,6 +40,7 @@ pub use mailbox::{Asked, Input, Mailbox, Order};
 use crate::auth::Caller;
 use crate::config;
 use crate::engine::Version;
+use crate::line_quota::LineQuota;
 use crate::storage::StoreError;
 use crate::storage::rooms::{CommitError, RoomKey, RoomStore};
 use actor::Actor;
@@ -62,6 +63,8 @@ use usage::Usages;
 const COUNTED: u32 = 40;
 /// How often it is looked for instances of versions that have been replaced.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
+/// Lines about lost posts in a second.
+const LOST_POSTS: u32 = 20;
 /// Rooms that are asked to sleep when instances are short.
 const EVICTED: usize = 8;
 
@@ -102,6 +105,7 @@ pub struct Rooms {
     alarms: Arc<Alarms>,
     usages: Usages,
     closing: AtomicBool,
+    lost_posts: LineQuota,
 }
 
 impl Rooms {
@@ -142,6 +146,7 @@ impl Rooms {
             alarms: Arc::default(),
             usages,
             closing: AtomicBool::new(false),
+            lost_posts: LineQuota::new(LOST_POSTS),
         });
         if let Some(first) = rooms.threads.first() {
             first.spawn(Alarms::run(rooms.clone()));
@@ -263,6 +268,7 @@ impl Rooms {
             queue: limits.queue,
             message: limits.message,
             rate: limits.rate,
+            frames: limits.frames,
             ping: limits.ping,
         };
         let socket = Socket::new(id, caller, now(), limits);
@@ -282,9 +288,19 @@ impl Rooms {
     pub async fn request(
         self: &Arc<Self>,
         key: &RoomKey,
-        mut asked: Asked,
+        asked: Asked,
         limits: &config::Rooms,
     ) -> Result<Response, RoomFailure> {
+        self.hand_in(key, asked, limits)?.await.unwrap_or(Err(RoomFailure::Storage))
+    }
+
+    /// The same up to the room's mailbox.
+    fn hand_in(
+        self: &Arc<Self>,
+        key: &RoomKey,
+        mut asked: Asked,
+        limits: &config::Rooms,
+    ) -> Result<oneshot::Receiver<Result<Response, RoomFailure>>, RoomFailure> {
         if self.closing.load(Relaxed) {
             return Err(RoomFailure::Closing);
         }
@@ -292,7 +308,36 @@ impl Rooms {
         asked.request.principal = asked.caller.as_deref().and_then(principal);
         let (reply, answer) = oneshot::channel();
         self.deliver(key, Input::Request { asked: Box::new(asked), reply, permit });
-        answer.await.unwrap_or(Err(RoomFailure::Storage))
+        Ok(answer)
+    }
+
+    /// Gives a room a request whose answer nobody waits for, if there are such rooms. Only the log hears what became
+    /// of it. Those from one thread arrive in their order. Needs the runtime.
+    pub fn post(self: &Arc<Self>, key: &RoomKey, asked: Asked) {
+        let given = match self.versions.active(key) {
+            Active::Gone => Err(RoomFailure::Gone),
+            Active::Ready(_) | Active::Later => {
+                self.hand_in(key, asked, &self.limits(key).unwrap_or_default())
+            }
+        };
+        let (rooms, key) = (self.clone(), key.clone());
+        match given {
+            Ok(answer) => drop(tokio::spawn(async move {
+                let answer = answer.await.unwrap_or(Err(RoomFailure::Storage));
+                if let Err(failure) = answer {
+                    rooms.lost_post(&key, &failure);
+                }
+            })),
+            Err(failure) => rooms.lost_post(&key, &failure),
+        }
+    }
+
+    fn lost_post(&self, key: &RoomKey, failure: &RoomFailure) {
+        let dropped = |number| format!("{number} lost posts before this one were not logged");
+        let beyond = |most| format!("more than {most} lost posts in a second are not logged");
+        if self.lost_posts.admits(&key.plugin, dropped, beyond) {
+            tracing::warn!(room = %key, "a post of another room was lost: {failure}");
+        }
     }
 
     /// Gives a room a request from elsewhere in the house, if there are such rooms.

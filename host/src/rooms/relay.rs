@@ -142,7 +142,66 @@ mod tests {
         assert!(!rule(Vec::new()).is_small());
     }
 
+    /// A number, seven bits to a byte, lowest first.
+    fn encoded(mut number: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        loop {
+            let low = u8::try_from(number & 0x7f).unwrap_or(0);
+            number >>= 7;
+            if number == 0 {
+                bytes.push(low);
+                return bytes;
+            }
+            bytes.push(low | 0x80);
+        }
+    }
+
+    /// Pieces, and a message that begins with them. A number of nine bytes has at most 63 bits.
+    fn beginnings() -> impl Strategy<Value = (Vec<Piece>, Vec<u8>)> {
+        let literal = prop::collection::vec(any::<u8>(), 1..6);
+        let piece = prop_oneof![
+            literal.prop_map(|bytes| (Piece::Literal(bytes.clone()), bytes)),
+            (0..1_u64 << 63).prop_map(|number| (Piece::Number, encoded(number))),
+        ];
+        prop::collection::vec(piece, 1..=PIECES).prop_map(|pieces| {
+            let message = pieces.iter().flat_map(|(_, bytes)| bytes.clone()).collect();
+            (pieces.into_iter().map(|(piece, _)| piece).collect(), message)
+        })
+    }
+
     proptest! {
+        #[test]
+        fn what_begins_with_the_pieces_is_relayed_up_to_its_length_and_nothing_shorter_is(
+            (relayed, begin) in beginnings(),
+            tail in prop::collection::vec(any::<u8>(), 0..20),
+            dropped in prop::collection::vec(any::<u8>(), 0..3),
+        ) {
+            let message = [begin.as_slice(), &tail].concat();
+            let rule = |most: usize| {
+                Rule { relayed: relayed.clone(), most, dropped: dropped.clone(), tags: Vec::new() }
+            };
+            prop_assert_eq!(rule(message.len()).fate(&message), Fate::Relayed);
+            let otherwise = |message: &[u8]| {
+                let drops = !dropped.is_empty() && message.starts_with(&dropped);
+                if drops { Fate::Dropped } else { Fate::Delivered }
+            };
+            prop_assert_eq!(rule(message.len() - 1).fate(&message), otherwise(&message));
+            // A beginning of the beginning is none: its last piece is not whole.
+            let cut = begin.get(..begin.len() - 1).unwrap_or_default();
+            prop_assert_eq!(rule(100).fate(cut), otherwise(cut));
+        }
+
+        #[test]
+        fn a_message_with_another_first_byte_than_the_literal_is_not_relayed(
+            (mut relayed, begin) in beginnings(), byte: u8, other: u8,
+        ) {
+            prop_assume!(byte != other);
+            relayed.insert(0, Piece::Literal(vec![byte]));
+            let rule = Rule { relayed, most: 1000, ..Rule::default() };
+            prop_assert_eq!(rule.fate(&[&[byte], begin.as_slice()].concat()), Fate::Relayed);
+            prop_assert_eq!(rule.fate(&[&[other], begin.as_slice()].concat()), Fate::Delivered);
+        }
+
         #[test]
         fn nothing_makes_it_panic(message in prop::collection::vec(any::<u8>(), 0..40)) {
             _ = presence().fate(&message);

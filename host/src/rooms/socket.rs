@@ -6,9 +6,12 @@
 //! waits in its own kernel's buffers. Pings, pongs and the closing handshake are its own business, and wake no
 //! room.
 
+mod frames;
+
 use super::fault;
 use super::mailbox::{Input, Mailbox};
 use crate::auth::Caller;
+use frames::{Counted, TooManyFrames};
 use futures::{SinkExt, StreamExt};
 use guesthouse_bindings::rooms::connections::Delivery;
 use guesthouse_bindings::rooms::types::{CloseInfo, ConnId, Principal};
@@ -49,6 +52,8 @@ pub struct SocketLimits {
     pub message: usize,
     /// `rooms.rate`
     pub rate: u32,
+    /// `rooms.frames`
+    pub frames: u32,
     /// `rooms.ping`
     pub ping: Duration,
 }
@@ -226,7 +231,8 @@ enum Next {
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Messages that a client may send: so many a second, and as many at once.
+/// What a client may send: so many a second, and as many at once.
+#[derive(Debug)]
 struct Allowance {
     left: f64,
     rate: f64,
@@ -265,6 +271,7 @@ pub async fn serve(
         .write_buffer_size(WRITE_BUFFER)
         .max_message_size(Some(socket.limits.message))
         .max_frame_size(Some(socket.limits.message));
+    let stream = Counted::new(stream, socket.limits.frames, &already_read);
     let web =
         WebSocketStream::from_partially_read(stream, already_read, Role::Server, Some(config))
             .await;
@@ -276,7 +283,7 @@ pub async fn serve(
 }
 
 struct Line<'a> {
-    web: WebSocketStream<Box<dyn Stream>>,
+    web: WebSocketStream<Counted<Box<dyn Stream>>>,
     socket: &'a Arc<Socket>,
     mailbox: &'a Arc<Mailbox>,
 }
@@ -454,6 +461,12 @@ impl Line<'_> {
             Error::Utf8(_) => (1007, "a text that is not UTF-8".to_owned()),
             Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return broken(),
             Error::Protocol(error) => (1002, error.to_string()),
+            Error::Io(error)
+                if error.get_ref().is_some_and(|cause| cause.is::<TooManyFrames>()) =>
+            {
+                let limit = self.socket.limits.frames;
+                (1008, format!("more than {limit} frames a second (rooms.frames)"))
+            }
             _ => return broken(),
         };
         let frame = CloseFrame { code: CloseCode::from(code), reason: cut_to(&reason, 123).into() };

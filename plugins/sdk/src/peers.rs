@@ -12,7 +12,7 @@
 //! # fn main() {}
 //! ```
 //!
-//! From a room, a call is a commit point.
+//! From a room, a call is a commit point; a post is part of the event.
 
 pub use crate::bindings::guesthouse::rooms::peers::{CallRequest, RoomRef};
 pub use crate::bindings::guesthouse::rooms::types::{Error, Header, Peer, Response};
@@ -28,13 +28,7 @@ pub fn call(
     path_with_query: &str,
     body: &[u8],
 ) -> Result<Response, Error> {
-    let to = RoomRef { class: class.to_owned(), name: name.to_owned() };
-    let request = CallRequest {
-        method: method.to_owned(),
-        path_with_query: path_with_query.to_owned(),
-        headers: Vec::new(),
-        body: body.to_vec(),
-    };
+    let (to, request) = request(class, name, method, path_with_query, body);
     call_with(&to, &request)
 }
 
@@ -44,4 +38,45 @@ pub fn call(
 /// What [`Error`] lists.
 pub fn call_with(to: &RoomRef, request: &CallRequest) -> Result<Response, Error> {
     crate::bindings::guesthouse::rooms::peers::call(to, request)
+}
+
+/// Gives a request to the room of this name, and does not wait for what it does: at most once, and when what the
+/// event wrote is durable.
+///
+/// # Errors
+/// It is not granted, malformed or over a limit. What becomes of it is not known.
+pub fn post(
+    class: &str,
+    name: &str,
+    method: &str,
+    path_with_query: &str,
+    body: &[u8],
+) -> Result<(), Error> {
+    let (to, request) = request(class, name, method, path_with_query, body);
+    post_with(&to, &request)
+}
+
+/// The same, with header fields.
+///
+/// # Errors
+/// As [`post`].
+pub fn post_with(to: &RoomRef, request: &CallRequest) -> Result<(), Error> {
+    crate::bindings::guesthouse::rooms::peers::post(to, request)
+}
+
+fn request(
+    class: &str,
+    name: &str,
+    method: &str,
+    path_with_query: &str,
+    body: &[u8],
+) -> (RoomRef, CallRequest) {
+    let to = RoomRef { class: class.to_owned(), name: name.to_owned() };
+    let request = CallRequest {
+        method: method.to_owned(),
+        path_with_query: path_with_query.to_owned(),
+        headers: Vec::new(),
+        body: body.to_vec(),
+    };
+    (to, request)
 }

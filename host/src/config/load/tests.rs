@@ -194,6 +194,7 @@ fn every_wrong_line_says_where_and_what_to_do() {
         (p("limits = { concurrency = 2000 }"), "from 1 to 1000"),
         (p("limits = { queue = 1.5 }"), "whole number"),
         (p("limits = { mem = 1 }"), "Did you mean `memory`?"),
+        (p("rooms = { frames = 0 }"), "from 1"),
         ("[server\n".into(), "this is not TOML"),
         ("[server]\ndrain = \"1s\"\ndrain = \"2s\"\n".into(), "this is not TOML"),
     ] {
@@ -274,6 +275,14 @@ fn the_reference_says_what_the_defaults_are() {
     assert_eq!(format!("{examples:?}"), format!("{turn:?}"));
     let (shown, plain) = (shown.plugins.get("assets").unwrap(), plugins.get("a").unwrap());
     assert_eq!(shown.limits, plain.limits);
+    assert_eq!(shown.breaker, plain.breaker);
+}
+
+#[test]
+fn what_follows_from_another_setting_is_at_least_that() {
+    let config = accepted(&format!("{PLUGIN}rooms = {{ rate = 50000 }}\n"));
+    let plugin = config.plugins.get("a").unwrap();
+    assert_eq!(plugin.rooms.as_ref().unwrap().frames, 50_000);
 }
 
 #[test]
@@ -290,6 +299,7 @@ fn the_reference_has_every_key_that_is_known() {
         (format!("{PLUGIN}qqqq = 1\n"), "[plugins.a]"),
         (format!("{PLUGIN}limits = {{ qqqq = 1 }}\n"), "limits"),
         (format!("{PLUGIN}instances = {{ qqqq = 1 }}\n"), "instances"),
+        (format!("{PLUGIN}rooms = {{ qqqq = 1 }}\n"), "rooms"),
     ] {
         let shown = errors(&text);
         let (_, known) = shown.split_once("Known here: ").unwrap_or_else(|| panic!("{shown}"));

@@ -4,7 +4,7 @@ use super::*;
 
 fn socket(queue: usize) -> Arc<Socket> {
     let ping = Duration::from_secs(30);
-    let limits = SocketLimits { queue, message: 1 << 20, rate: 100, ping };
+    let limits = SocketLimits { queue, message: 1 << 20, rate: 100, frames: 10_000, ping };
     Socket::new(1, None, 0, limits)
 }
 

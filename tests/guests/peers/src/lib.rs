@@ -21,6 +21,14 @@ fn call(class: &str, name: &str, query: &str) -> String {
     }
 }
 
+/// Whether a post was taken, in words.
+fn post(class: &str, name: &str, query: &str) -> String {
+    match peers::post(class, name, "POST", &format!("/?{query}"), &[]) {
+        Ok(()) => "posted".to_owned(),
+        Err(error) => format!("{error:?}"),
+    }
+}
+
 fn get(url: &str) -> String {
     match fetch::Request::new("GET", url).send() {
         Ok(answer) => answer.status.to_string(),
@@ -36,6 +44,9 @@ impl Handler for Peers {
     fn handle(request: Request) -> Response {
         let mut path = request.path().split('/').skip(2);
         let (class, name) = (path.next().unwrap_or_default(), path.next().unwrap_or_default());
+        if request.path().starts_with("/post/") {
+            return Response::text(200, post(class, name, request.query().unwrap_or_default()));
+        }
         Response::text(200, call(class, name, request.query().unwrap_or_default()))
     }
 }
@@ -51,6 +62,17 @@ impl Room for Peers {
         let put = |key: &str| storage::put(key.as_bytes(), b"1").map_err(|e| e.to_string());
         match next() {
             "call" => say(call(next(), next(), next())),
+            // So many, one behind the other, in one event.
+            "post" => {
+                let (class, name, times) = (next(), next(), next().parse::<u32>().unwrap());
+                let answers: Vec<String> =
+                    (0..times).map(|n| post(class, name, &format!("append={n}"))).collect();
+                say(answers.last().cloned().unwrap_or_default())
+            }
+            "post-and-trap" => {
+                post(next(), next(), next());
+                panic!("trapped after a post");
+            }
             "fetch" => say(get(next())),
             "who" => say(who()),
             // What was written before stays, what was written after does not.
@@ -120,6 +142,22 @@ impl Room for Peers {
                 Ok(Some(_)) => respond(200, "there"),
                 _ => respond(200, "none"),
             },
+            // A list, and who added to it last.
+            "append" => {
+                let mut list = storage::get(b"list").ok().flatten().unwrap_or_default();
+                list.extend(format!("{rest} ").as_bytes());
+                let peer = request.peer.as_ref().map_or("a client".to_owned(), |peer| {
+                    format!("{}/{}", peer.plugin, peer.room.as_deref().unwrap_or("-"))
+                });
+                match storage::put(b"list", &list).and_then(|()| storage::put(b"by", peer.as_bytes())) {
+                    Ok(()) => respond(200, "appended"),
+                    Err(error) => respond(500, error.to_string()),
+                }
+            }
+            "show" => {
+                let value = storage::get(rest.as_bytes()).ok().flatten().unwrap_or_default();
+                respond(200, String::from_utf8_lossy(&value))
+            }
             // Calls the first room of the list with the rest of it.
             "ring" => {
                 let (first, rest) = rest.split_once(',').unwrap_or((rest, ""));
