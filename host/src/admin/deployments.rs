@@ -2,7 +2,7 @@
 
 use super::error::{ApiError, json_response};
 use super::{Admin, Answer};
-use crate::plugins::{DeployError, DeployRequest, Plugins, Record};
+use crate::plugins::{Active, DeployError, DeployRequest, Plugins, Record};
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use serde::Deserialize;
@@ -17,6 +17,13 @@ const BODY: usize = 64 << 10;
 #[serde(default, deny_unknown_fields)]
 struct Rollback {
     version: Option<u64>,
+}
+
+/// Which share of the callers; none: all.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Promote {
+    percent: Option<u8>,
 }
 
 pub(super) async fn route<B>(admin: &Admin, request: Request<B>, path: &[&str]) -> Answer
@@ -34,16 +41,21 @@ where
             Ok(json_response(StatusCode::OK, &json!(outcome)))
         }
         ("GET", ["v1", "plugins", name, "versions"]) => {
-            let active = admin.plugins.active();
-            let active = active.get(name).map(|slot| slot.number);
+            let serves = admin.plugins.active();
+            let active = serves.get(name).map(|slot| slot.number);
             let kept = admin.plugins.versions(name).await?;
             if kept.is_empty() {
                 return Err(ApiError::not_found(format!("There is no plugin `{name}`.")));
             }
             let versions: Vec<Value> =
-                kept.iter().rev().map(|record| version(record, active)).collect();
+                kept.iter().rev().map(|record| version(record, &serves)).collect();
             let answer = json!({"plugin": name, "active": active, "versions": versions});
             Ok(json_response(StatusCode::OK, &answer))
+        }
+        ("POST", ["v1", "plugins", name, "promote"]) => {
+            let Promote { percent } = read(request.into_body()).await?;
+            let outcome = admin.plugins.promote((*name).to_owned(), percent).await?;
+            Ok(json_response(StatusCode::OK, &json!(outcome)))
         }
         ("POST", ["v1", "plugins", name, "rollback"]) => {
             let Rollback { version } = read(request.into_body()).await?;
@@ -95,6 +107,14 @@ pub(super) fn summary(plugins: &Plugins) -> Value {
             .iter()
             .map(|(name, slot)| (name.clone(), json!(slot.number)))
             .collect::<serde_json::Map<_, _>>(),
+        "canaries": active
+            .canaries()
+            .iter()
+            .map(|(name, canary)| {
+                let share = json!({"version": canary.slot.number, "percent": canary.percent});
+                (name.clone(), share)
+            })
+            .collect::<serde_json::Map<_, _>>(),
         "draining": draining,
         "last_switch": plugins.last_switch().map(|last| json!({
             "sequence": last.sequence,
@@ -104,10 +124,15 @@ pub(super) fn summary(plugins: &Plugins) -> Value {
     })
 }
 
-fn version(record: &Record, active: Option<u64>) -> Value {
+fn version(record: &Record, serves: &Active) -> Value {
+    let (name, number) = (&record.plugin, record.number);
+    let canary = serves.canary(name).filter(|canary| canary.slot.number == number);
+    let rolled_back = serves.rolled_back(name).filter(|canary| canary.version == number);
     json!({
-        "version": record.number,
-        "active": active == Some(record.number),
+        "version": number,
+        "active": serves.get(name).is_some_and(|slot| slot.number == number),
+        "canary": canary.map(|canary| canary.percent),
+        "rolled_back": rolled_back.map(|canary| canary.reason.as_str()),
         "digest": record.digest,
         "size": record.size,
         "created": record.created,
@@ -120,6 +145,7 @@ impl From<DeployError> for ApiError {
         let (status, code) = match &error {
             DeployError::Config(_) => (StatusCode::UNPROCESSABLE_ENTITY, "configuration"),
             DeployError::Plugin(_) => (StatusCode::UNPROCESSABLE_ENTITY, "plugin"),
+            DeployError::Canary(_) => (StatusCode::UNPROCESSABLE_ENTITY, "canary"),
             DeployError::NotFound(_) => (StatusCode::NOT_FOUND, "not-found"),
             DeployError::NewGrants(_) => (StatusCode::FORBIDDEN, "new-grants"),
             DeployError::PlanChanged => (StatusCode::CONFLICT, "plan-changed"),

@@ -294,11 +294,8 @@ where
     let effects = admin.store.write(namespace, operations).await?;
     // After the commit, or the cache could be filled again with what was there before; before the answer,
     // or who published could still be shown the old.
-    let active = admin.plugins.active();
-    for slot in batch.purge.iter().filter_map(|name| active.get(name)) {
-        if let Some(cache) = &slot.cache {
-            cache.purge();
-        }
+    for name in &batch.purge {
+        admin.purge(name);
     }
     let effects: Vec<Value> = effects
         .iter()

@@ -4,6 +4,7 @@
 //! is answered to a web page: a request with an `Origin`, or for a host that is not this door's own
 //! address, comes from a browser that someone lured here. docs/admin-api.md lists the calls.
 
+mod canary;
 mod deployments;
 mod error;
 mod kv;
@@ -153,21 +154,24 @@ impl Admin {
         match (method.as_str(), segments.as_slice()) {
             ("GET", ["v1", "health"]) => Ok(json_response(StatusCode::OK, &self.health())),
             ("GET", ["v1", "plugins"]) => {
+                let active = self.plugins.active();
                 let all: Vec<Value> =
-                    self.plugins.active().slots().values().map(|slot| status(slot)).collect();
+                    active.slots().keys().map(|name| canary::status(&active, name)).collect();
                 Ok(json_response(StatusCode::OK, &json!({"plugins": all})))
             }
             ("GET", ["v1", "plugins", name]) => {
-                Ok(json_response(StatusCode::OK, &status(&*self.slot(name)?)))
+                self.slot(name)?;
+                let status = canary::status(&self.plugins.active(), name);
+                Ok(json_response(StatusCode::OK, &status))
             }
             ("POST", ["v1", "plugins", name, "purge"]) => {
-                let purged =
-                    self.slot(name)?.cache.as_ref().inspect(|cache| cache.purge()).is_some();
+                self.slot(name)?;
+                let purged = self.purge(name);
                 Ok(json_response(StatusCode::OK, &json!({"purged": purged})))
             }
             (_, ["v1", "deployments"])
             | ("GET", ["v1", "plugins", _, "versions"])
-            | ("POST", ["v1", "plugins", _, "rollback"]) => {
+            | ("POST", ["v1", "plugins", _, "promote" | "rollback"]) => {
                 deployments::route(self, request, &segments).await
             }
             (method, ["v1", "rooms", rest @ ..]) => {
@@ -217,6 +221,13 @@ impl Admin {
                 if known.is_empty() { "none".to_owned() } else { known.join(", ") }
             ))
         })
+    }
+
+    /// Empties a plugin's part of the response cache, that of its canary too. Whether it has one.
+    fn purge(&self, name: &str) -> bool {
+        let active = self.plugins.active();
+        let caches = active.versions(name).filter_map(|slot| slot.cache.as_ref());
+        caches.inspect(|cache| cache.purge()).count() > 0
     }
 
     fn health(&self) -> Value {

@@ -39,7 +39,7 @@ pub(super) async fn route(
         ("GET", [plugin, name]) => {
             let key = key(plugin, name);
             let (meta, mailbox) = find(admin, &key).await?;
-            Ok(json_response(StatusCode::OK, &show(&key, meta.as_ref(), mailbox.as_deref())))
+            Ok(json_response(StatusCode::OK, &show(admin, &key, meta.as_ref(), mailbox.as_deref())))
         }
         ("POST", [plugin, name, "close"]) => {
             let key = key(plugin, name);
@@ -113,17 +113,17 @@ async fn list(admin: &Admin, query: Option<&str>) -> Answer {
     memory.retain(|key, _| plugin.as_deref().is_none_or(|plugin| *key.plugin == *plugin));
     let mut rooms: Vec<Value> = kept
         .iter()
-        .map(|(key, meta)| show(key, Some(meta), memory.remove(key).as_deref()))
+        .map(|(key, meta)| show(admin, key, Some(meta), memory.remove(key).as_deref()))
         .collect();
     let cursor = more.then(|| kept.last().map(|(key, _)| key.name.to_string())).flatten();
     if after.is_none() && !more {
         // Those that have not written anything yet.
-        rooms.extend(memory.iter().map(|(key, mailbox)| show(key, None, Some(mailbox))));
+        rooms.extend(memory.iter().map(|(key, mailbox)| show(admin, key, None, Some(mailbox))));
     }
     Ok(json_response(StatusCode::OK, &json!({"rooms": rooms, "cursor": cursor})))
 }
 
-fn show(key: &RoomKey, meta: Option<&RoomMeta>, mailbox: Option<&Mailbox>) -> Value {
+fn show(admin: &Admin, key: &RoomKey, meta: Option<&RoomMeta>, mailbox: Option<&Mailbox>) -> Value {
     let alarm = meta.and_then(|meta| meta.alarm).map(|alarm| {
         json!({
             "scheduled_at": alarm.scheduled_at,
@@ -136,6 +136,7 @@ fn show(key: &RoomKey, meta: Option<&RoomMeta>, mailbox: Option<&Mailbox>) -> Va
     json!({
         "plugin": &*key.plugin,
         "name": &*key.name,
+        "version": admin.plugins.active().of_room(&key.plugin, &key.name).map(|slot| slot.number),
         "sockets": view.map_or(0, |view| view.sockets.load(Relaxed)),
         "awake": mailbox.is_some_and(Mailbox::is_awake),
         "events": view.map_or(0, |view| view.events.load(Relaxed)),

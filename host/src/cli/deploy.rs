@@ -5,6 +5,7 @@
 
 use super::client::{Client, ClientArgs};
 use super::table::Table;
+use crate::config::percent;
 use anyhow::bail;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -25,6 +26,12 @@ pub(super) struct DeployArgs {
     /// Make a new version even when nothing has changed.
     #[arg(long)]
     force: bool,
+    /// Serve new versions to so many callers, as 10%, and the version that serves now to the others.
+    ///
+    /// `guesthouse promote` ends it well, `guesthouse rollback` takes it back; it is taken back by itself when too
+    /// many of its answers are errors.
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    canary: Option<u8>,
     /// Give plugins what they do not have, without asking.
     #[arg(long)]
     allow_new_grants: bool,
@@ -42,7 +49,11 @@ pub(super) struct DeployArgs {
 pub(super) async fn run(arguments: DeployArgs) -> anyhow::Result<ExitCode> {
     let client = Client::new(&arguments.client)?;
     let ask = |more: Value| {
-        let mut body = json!({"plugins": arguments.plugins, "force": arguments.force});
+        let mut body = json!({
+            "plugins": arguments.plugins,
+            "force": arguments.force,
+            "canary": arguments.canary,
+        });
         if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
             body.extend(more);
         }
@@ -88,13 +99,20 @@ pub(super) async fn run(arguments: DeployArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A share of the callers, as `10%` or `10`.
+pub(super) fn share(text: &str) -> Result<u8, String> {
+    match text.ends_with('%') {
+        true => percent(text),
+        false => percent(&format!("{text}%")),
+    }
+}
+
 /// The changes of a plan, without what stays as it is.
 fn changes(plan: &Value) -> impl Iterator<Item = &Value> {
-    plan.get("plugins")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter(|change| change.get("change").and_then(Value::as_str) != Some("unchanged"))
+    plan.get("plugins").and_then(Value::as_array).into_iter().flatten().filter(|change| {
+        change.get("change").and_then(Value::as_str) != Some("unchanged")
+            || change.get("ends").is_some_and(Value::is_u64)
+    })
 }
 
 fn list<'a>(value: &'a Value, pointer: &str) -> Vec<&'a str> {
@@ -120,6 +138,12 @@ pub(super) fn show(plan: &Value) -> String {
             table.row([plugin, versions, word, what]);
         };
         let before = row_count(change);
+        if let Some(percent) = number("canary") {
+            row(format!("canary    {percent}% of the callers; the others are served as now"));
+        }
+        if let Some(ended) = number("ends") {
+            row(format!("canary  - version {ended} ends"));
+        }
         if let Some(to) = change.pointer("/code/to").and_then(Value::as_str) {
             let short = to.get(..12).unwrap_or(to);
             row(format!("code      sha256:{short}…"));
@@ -177,6 +201,7 @@ fn row_count(change: &Value) -> usize {
             .map(|pointer| list(change, pointer).len())
             .sum::<usize>()
         + change.get("settings").and_then(Value::as_array).map_or(0, Vec::len)
+        + usize::from(change.get("ends").is_some_and(Value::is_u64))
 }
 
 /// What was done, in a line.
@@ -224,6 +249,17 @@ mod tests {
             assert!(shown.contains(part), "{part}: {shown}");
         }
         assert!(!shown.contains("same"));
+        let canary = json!({"plugins": [
+            {"plugin": "a", "change": "changed", "from": 1, "to": 3, "canary": 10, "ends": 2,
+             "code": {"from": "x", "to": "0123456789abcdef"}},
+            {"plugin": "b", "change": "unchanged", "from": 1, "to": 1, "ends": 4},
+        ]});
+        let shown = show(&canary);
+        for part in ["1 → 3", "10% of the callers", "version 2 ends", "version 4 ends"] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+        assert_eq!((share("10%"), share("10")), (Ok(10), Ok(10)));
+        assert!(share("1000").is_err());
         assert_eq!(restart(&plan), "");
         let plan = json!({"restart": [{"key": "auth.plugin", "from": "a", "to": null}]});
         assert!(restart(&plan).contains("  auth.plugin: \"a\" → not set\n"), "{}", restart(&plan));

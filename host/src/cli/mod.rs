@@ -43,7 +43,9 @@ enum Command {
     Plugins(versions::PluginsArgs),
     /// Show the kept versions of a plugin.
     Versions(versions::VersionsArgs),
-    /// Make an earlier version of a plugin the one that serves.
+    /// Serve a canary to more callers, or to all.
+    Promote(versions::PromoteArgs),
+    /// Make an earlier version of a plugin the one that serves, or take its canary back.
     Rollback(versions::RollbackArgs),
     /// Show what a component imports, exports and needs.
     Inspect(inspect::InspectArgs),
@@ -87,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Deploy(arguments) => client::block_on(deploy::run(arguments)),
         Command::Plugins(arguments) => client::block_on(versions::plugins(arguments)),
         Command::Versions(arguments) => client::block_on(versions::versions(arguments)),
+        Command::Promote(arguments) => client::block_on(versions::promote(arguments)),
         Command::Rollback(arguments) => client::block_on(versions::rollback(arguments)),
         Command::Kv(arguments) => client::block_on(kv::run(arguments)),
         Command::Compile(arguments) => Ok(compile::run(&arguments)),

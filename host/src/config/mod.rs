@@ -23,7 +23,7 @@ pub use diagnostics::{ConfigErrors, Problem};
 pub use rooms::{Origins, Rooms};
 pub use route::RoutePattern;
 pub use turn::{Turn, TurnListen, TurnTransport};
-pub use values::duration;
+pub use values::{duration, percent};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -191,6 +191,8 @@ pub struct Plugin {
     pub limits: Limits,
     /// When the plugin is left alone for a while.
     pub breaker: Breaker,
+    /// When a canary of it is taken back.
+    pub canary: Canary,
 }
 
 /// `instances = { reuse, concurrent }`
@@ -249,6 +251,17 @@ pub struct Breaker {
     pub backoff: Duration,
     /// The pause doubles with each failed try, up to this. Default 30 s.
     pub max_backoff: Duration,
+}
+
+/// `canary = { … }`: when a version that serves a share of the callers is taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Canary {
+    /// Of a hundred answers so many may be 5xx, and so many may be traps. Default 5; 100 never takes it back.
+    pub errors: u8,
+    /// Answers before it is judged. Default 20.
+    pub least: u32,
+    /// The last answers, by which it is judged. Default 200.
+    pub window: u32,
 }
 
 /// The most instances that may be configured: beyond, the address space does not suffice.
@@ -313,6 +326,12 @@ impl Default for Instances {
 impl Default for Breaker {
     fn default() -> Self {
         Self { failures: 10, backoff: Duration::from_secs(1), max_backoff: Duration::from_secs(30) }
+    }
+}
+
+impl Default for Canary {
+    fn default() -> Self {
+        Self { errors: 5, least: 20, window: 200 }
     }
 }
 

@@ -7,7 +7,9 @@ use super::load::{DAY, SECOND};
 use super::reader::{Problems, Reader};
 use super::rooms::{room_route, rooms};
 use super::route::RoutePattern;
-use super::{Breaker, ConfigErrors, Instances, Limits, Plugin, Problem, callers, fetch, variables};
+use super::{
+    Breaker, Canary, ConfigErrors, Instances, Limits, Plugin, Problem, callers, fetch, variables,
+};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -120,6 +122,7 @@ pub(super) fn plugin(
         instances: Instances::default(),
         limits: Limits::default(),
         breaker: Breaker::default(),
+        canary: Canary::default(),
     };
     let mut add = |text: &str, span: Range<usize>, route: Result<RoutePattern, String>| match route
     {
@@ -243,6 +246,15 @@ pub(super) fn plugin(
         table.finish();
         // Whoever raises only the first pause means at least that one.
         breaker.max_backoff = breaker.max_backoff.max(breaker.backoff);
+    }
+    if let Some(mut table) = reader.table("canary", &format!("`canary` of [plugins.{name}]")) {
+        let canary = &mut plugin.canary;
+        table.percent("errors", &mut canary.errors);
+        table.number("least", &mut canary.least, 1..=1_000_000);
+        table.number("window", &mut canary.window, 1..=1_000_000);
+        table.finish();
+        // Who wants to see more before judging must be able to remember as much.
+        canary.window = canary.window.max(canary.least);
     }
     reader.finish();
     plugin

@@ -187,6 +187,17 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A share, as `5%`.
+    pub(super) fn percent(&mut self, key: &'static str, into: &mut u8) {
+        let Some(value) = self.get(key) else { return };
+        let Some(text) = value.get_ref().as_str() else {
+            return self.wrong(key, value, "a share in quotes, as \"5%\"");
+        };
+        if let Some(percent) = self.parsed(key, value, values::percent(text)) {
+            *into = percent;
+        }
+    }
+
     pub(super) fn address(&mut self, key: &'static str, into: &mut SocketAddr) {
         let Some((text, span)) = self.text(key) else { return };
         match text.parse() {

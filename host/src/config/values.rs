@@ -78,6 +78,19 @@ pub(super) fn quota(text: &str) -> Result<Quota, String> {
     Ok(Quota { count, per })
 }
 
+/// A share of a hundred: `10%`.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn percent(text: &str) -> Result<u8, String> {
+    let number = text.trim().strip_suffix('%').unwrap_or_default().trim_end();
+    number.parse().ok().filter(|percent| *percent <= 100).ok_or_else(|| {
+        format!(
+            "`{text}` is not a share: write a whole number from 0 to 100 and a sign, as \"10%\""
+        )
+    })
+}
+
 fn split(text: &str) -> (&str, &str) {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
@@ -99,6 +112,11 @@ mod tests {
         assert!(size("1.5MiB").unwrap_err().contains("whole number"));
         assert!(size("20000000000GiB").unwrap_err().contains("more than"));
         assert!(duration("5").unwrap_err().contains("\"5s\""));
+        assert_eq!(percent("10%"), Ok(10));
+        assert_eq!(percent(" 100 %"), Ok(100));
+        for text in ["10", "101%", "-1%", "1.5%", "%", "ten%"] {
+            assert!(percent(text).unwrap_err().contains("\"10%\""), "{text}");
+        }
         assert!(duration("5 years").unwrap_err().contains("unit of time"));
     }
 
@@ -107,6 +125,7 @@ mod tests {
         fn no_text_makes_them_panic(text in ".*") {
             _ = size(&text);
             _ = duration(&text);
+            _ = percent(&text);
         }
     }
 }

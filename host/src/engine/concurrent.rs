@@ -101,6 +101,10 @@ impl Concurrent {
                     version.report(&failure, id.as_ref());
                 }
                 if failure.is_own_fault() && !exchange.client_failed() {
+                    // What was told was counted with its instance.
+                    if !told {
+                        version.trapped();
+                    }
                     version.note(if told {
                         version.breaker.bad_probe(ticket)
                     } else {
@@ -340,6 +344,7 @@ impl WorkerState for Worker {
             }
             // Without a client that did its part, it may have failed for want of one.
             if failure.is_own_fault() && !alone {
+                self.version.trapped();
                 self.version.note(self.version.breaker.bad_instance());
             }
         }

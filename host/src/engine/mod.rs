@@ -16,6 +16,7 @@
 //! | `admission` | places and the queue in front of them |
 //! | `breaker` | leaving a plugin alone that fails again and again |
 //! | `version` | a component ready to serve |
+//! | `watch` | how it does as a canary |
 //! | `idle` | its instances between two requests |
 //! | `answer` | the way of an answer to its request |
 //! | `sequential`, `concurrent` | wasi:http 0.2 and 0.3 |
@@ -46,6 +47,7 @@ mod settings;
 mod state;
 mod verifying;
 mod version;
+mod watch;
 
 pub use breaker::BreakerStatus;
 pub(crate) use breaker::{Breaker, Change, Ticket};
@@ -55,6 +57,7 @@ pub use room::{Call, Returned, RoomInstance};
 pub use settings::Decisions;
 pub use verifying::Verdict;
 pub use version::Version;
+pub use watch::{Tally, Watch};
 
 use crate::capabilities::fetch::{self, Calls, FetchGrants, Network, Party};
 use crate::capabilities::kv::{self, KvGrants};

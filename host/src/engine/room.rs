@@ -115,6 +115,17 @@ pub enum Returned {
     Refused(String),
 }
 
+impl Returned {
+    /// Whether a canary that returns this does worse than it should.
+    fn is_bad(&self) -> bool {
+        match self {
+            Self::Done | Self::Accept(_) => false,
+            Self::Response(response) => response.status >= 500,
+            Self::Refused(_) => true,
+        }
+    }
+}
+
 /// What came of a call.
 pub struct Ran {
     /// None: it is not to be used any more.
@@ -147,6 +158,7 @@ impl Version {
         slow: bool,
     ) -> Ran {
         let name = event.room.key.name.clone();
+        let start = matches!(call, Call::Start);
         let meter = instance
             .made
             .as_ref()
@@ -178,9 +190,20 @@ impl Version {
         self.counters.cpu.fetch_add(micros, Relaxed);
         let moved = owner.moved.load(Relaxed);
         match result {
-            Ok(returned) => Ran { instance: Some(instance), event, result: Ok(returned), moved },
+            Ok(returned) if start && !returned.is_bad() => {
+                // The event for whose sake it was woken is still to come.
+                Ran { instance: Some(instance), event, result: Ok(returned), moved }
+            }
+            Ok(returned) => {
+                self.answered(returned.is_bad());
+                Ran { instance: Some(instance), event, result: Ok(returned), moved }
+            }
             Err(failure) => {
                 let failure = self.refine(failure, &meter);
+                self.answered(true);
+                if failure.is_own_fault() {
+                    self.trapped();
+                }
                 self.report_room(&failure, &name);
                 Ran { instance: None, event, result: Err(failure), moved }
             }

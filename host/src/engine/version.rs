@@ -16,6 +16,7 @@ use super::room::RoomGuest;
 use super::sequential::{Instance, Sequential};
 use super::state::{Context, State};
 use super::verifying::{self, Verifying};
+use super::watch::Watch;
 use crate::body::{self, Body, Exchange, GuestBody};
 use crate::config::Plugin;
 use guesthouse_bindings::called::exports::guesthouse::auth::verifier::Credentials;
@@ -80,6 +81,8 @@ pub struct Version {
     serial: u64,
     admission: Admission,
     pub(super) breaker: Arc<Breaker>,
+    /// None: it is no canary.
+    pub(super) watch: OnceLock<Arc<Watch>>,
     slow: Arc<SlowLane>,
     /// For each serving thread one list, and one for the slow lane.
     pub(super) idle: Vec<Mutex<VecDeque<Instance>>>,
@@ -134,6 +137,7 @@ impl Version {
             serial: SERIALS.fetch_add(1, Relaxed),
             admission,
             breaker,
+            watch: OnceLock::new(),
             slow,
             idle: (0..=fast_threads).map(|_| Mutex::default()).collect(),
             idle_in_all,
@@ -453,6 +457,7 @@ impl Version {
                 self.report(&failure, id.as_ref());
                 // Many a guest panics when its client breaks off: a client must not be able to open the breaker.
                 if failure.is_own_fault() && !exchange.client_failed() {
+                    self.trapped();
                     self.note(self.breaker.bad(ticket));
                 }
                 answer.give(Err(failure));

@@ -4,10 +4,12 @@
 //! need. The first start deploys the configuration as it stands; a later one serves what was active, from what
 //! the house keeps. What isn't compiled is compiled in the background while the others serve.
 
+use super::active::Places;
+use super::canary::Canary;
 use super::check::{self, PluginError};
 use super::components::Components;
 use super::deploy::{Candidate, DeployError, DeployRequest, blocking, is_well};
-use super::records::{Pointer, Record, Records, now};
+use super::records::{Pointer, Record, Records, RolledBack, Share, now};
 use super::{Active, Plugins, Slot};
 use crate::cache::ResponseCache;
 use crate::config::secrets::SecretText;
@@ -74,7 +76,7 @@ impl Plugins {
             source,
         })?;
         let plugins = Arc::new(Self {
-            active: ArcSwap::new(Active::new(0, BTreeMap::new()).map_err(PluginError::from)?),
+            active: ArcSwap::new(Active::new(0, Places::default()).map_err(PluginError::from)?),
             changes: watch::Sender::new(0),
             deploying: tokio::sync::Mutex::new(()),
             draining: Mutex::default(),
@@ -134,10 +136,8 @@ impl Plugins {
             places.push(Candidate { record, plugin: plugin.clone(), secrets, wasm: None });
         }
         let records: Vec<Record> = places.iter().map(|place| place.record.clone()).collect();
-        let plugins = records.iter().map(|record| (record.plugin.clone(), record.number)).collect();
-        let pointer = Pointer { sequence: 1, at: now(), plugins };
-        let to_compile = self.fill(1, places).await?;
-        self.records.commit(&pointer, &records).await?;
+        let to_compile = self.fill(1, places, Vec::new(), BTreeMap::new()).await?;
+        self.records.commit(&self.active().pointer(), &records).await?;
         Ok(to_compile)
     }
 
@@ -150,39 +150,71 @@ impl Plugins {
     ) -> Result<Vec<ToCompile>, DeployError> {
         let mut places = Vec::new();
         for (name, number) in &pointer.plugins {
-            let missing = || PluginError::Kept {
-                plugin: name.clone(),
-                number: *number,
-                reason: "it is missing in the storage".to_owned(),
-            };
-            let record = self.records.version(name, *number).await?;
-            match record.ok_or_else(missing).and_then(|record| self.kept(record)) {
+            match self.again(name, *number).await? {
                 Ok(candidate) => places.push(candidate),
                 Err(error) if lenient => tracing::warn!("{error}"),
                 Err(error) => return Err(error.into()),
             }
         }
-        self.fill(pointer.sequence, places).await
+        let mut canaries = Vec::new();
+        for (name, share) in &pointer.canaries {
+            match self.again(name, share.version).await? {
+                Ok(candidate) => canaries.push((candidate, share.clone())),
+                // The version beside it serves its callers as well.
+                Err(error) => tracing::error!("a canary does not go on: {error}"),
+            }
+        }
+        self.fill(pointer.sequence, places, canaries, pointer.rolled_back.clone()).await
+    }
+
+    /// A version that served before.
+    async fn again(
+        &self,
+        name: &str,
+        number: u64,
+    ) -> Result<Result<Candidate, PluginError>, DeployError> {
+        let missing = || PluginError::Kept {
+            plugin: name.to_owned(),
+            number,
+            reason: "it is missing in the storage".to_owned(),
+        };
+        let record = self.records.version(name, number).await?;
+        Ok(record.ok_or_else(missing).and_then(|record| self.kept(record)))
     }
 
     /// Makes these versions the active ones. Gives those that must be compiled first.
     async fn fill(
         self: &Arc<Self>,
         sequence: u64,
-        places: Vec<Candidate>,
+        plugins: Vec<Candidate>,
+        canaries: Vec<(Candidate, Share)>,
+        rolled_back: BTreeMap<String, RolledBack>,
     ) -> Result<Vec<ToCompile>, DeployError> {
-        let mut slots = BTreeMap::new();
+        let mut places = Places { rolled_back, ..Places::default() };
+        let mut candidates = Vec::new();
+        for candidate in plugins {
+            let slot = self.slot(&candidate, false);
+            places.slots.insert(candidate.record.plugin.clone(), slot.clone());
+            candidates.push((slot, candidate));
+        }
+        for (candidate, Share { percent, since, .. }) in canaries {
+            let name = candidate.record.plugin.clone();
+            if places.slots.contains_key(&name) {
+                let slot = self.slot(&candidate, true);
+                places.canaries.insert(name, Canary::new(slot.clone(), percent, since));
+                candidates.push((slot, candidate));
+            }
+        }
         let mut to_compile = Vec::new();
-        for candidate in places {
-            let slot = self.slot(&candidate);
-            slots.insert(candidate.record.plugin.clone(), slot.clone());
+        for (slot, candidate) in candidates {
             match self.load(&candidate, false).await? {
                 Some(version) => slot.activate(version),
                 None => to_compile.push(ToCompile { slot, candidate }),
             }
         }
-        let active = Active::new(sequence, slots).map_err(PluginError::from)?;
-        self.active.store(active);
+        let active = Active::new(sequence, places).map_err(PluginError::from)?;
+        let nothing = self.active.swap(active.clone());
+        self.watch_canaries(&nothing, &active);
         Ok(to_compile)
     }
 

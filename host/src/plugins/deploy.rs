@@ -5,14 +5,14 @@
 //! deployment is the active one, and whatever fails leaves nothing behind.
 
 use super::check::{self, PluginError};
-use super::plan::{Kind, Plan};
-use super::records::{Pointer, Record, now};
-use super::{Active, Plugins, Setup, Slot};
+use super::plan::{Change, Kind, Plan};
+use super::records::{Record, RolledBack, now};
+use super::{Active, Plugins, Setup, Slot, canary};
 use crate::cache::ResponseCache;
 use crate::capabilities::secrets::SecretGrants;
 use crate::config::secrets::Secrets;
 use crate::config::{Config, ConfigErrors, Plugin};
-use crate::engine::Version;
+use crate::engine::{Version, Watch};
 use crate::fault;
 use crate::storage::StoreError;
 use http_body_util::BodyExt;
@@ -35,6 +35,8 @@ pub struct DeployRequest {
     pub dry_run: bool,
     /// Only if this is still the plan.
     pub plan: Option<String>,
+    /// New versions serve so many of a hundred callers, and the others are served as now; none: all.
+    pub canary: Option<u8>,
 }
 
 /// What has happened.
@@ -50,6 +52,14 @@ pub struct Outcome {
     pub took_ms: u64,
     /// Microseconds from the durable pointer until every new request met the new deployment.
     pub switch_micros: Option<u64>,
+}
+
+impl Outcome {
+    /// Nothing yet.
+    pub(super) fn of(plan: Plan) -> Self {
+        let sequence = plan.base;
+        Self { plan, deployed: false, sequence, took_ms: 0, switch_micros: None }
+    }
 }
 
 /// Why nothing has changed.
@@ -70,6 +80,9 @@ pub enum DeployError {
         .0.join(", ")
     )]
     NewGrants(Vec<String>),
+    /// It can't be tried on a share of the callers.
+    #[error("{0}")]
+    Canary(String),
     /// The plan is another by now.
     #[error(
         "the configuration or what is active has changed since the plan was made; look at it again"
@@ -92,6 +105,23 @@ pub(super) struct Candidate {
     pub(super) wasm: Option<Vec<u8>>,
 }
 
+/// What a deployment changes about one plugin.
+pub(super) enum Step {
+    /// This version is made ready, for all callers or for so many of a hundred.
+    New(Box<Candidate>, Option<u8>),
+    /// Its canary gets another share.
+    Share(u8),
+    /// Its canary takes over.
+    TakesOver,
+    /// Its canary ends; why, when it is taken back by itself.
+    Ends(Option<RolledBack>),
+    /// It goes.
+    Removed,
+}
+
+/// What is to happen, by the names of plugins.
+pub(super) type Steps = BTreeMap<String, Step>;
+
 /// Runs what blocks away from the threads that must not.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
@@ -113,20 +143,6 @@ impl Plugins {
         flatten(tokio::spawn(work).await)
     }
 
-    /// Makes an earlier version of a plugin the active one; without a number, the one before.
-    ///
-    /// # Errors
-    /// See [`DeployError`]; nothing has changed then.
-    pub async fn rollback(
-        self: &Arc<Self>,
-        plugin: String,
-        number: Option<u64>,
-    ) -> Result<Outcome, DeployError> {
-        let plugins = self.clone();
-        let work = async move { plugins.rollback_here(&plugin, number).await };
-        flatten(tokio::spawn(work).await)
-    }
-
     /// The kept versions of a plugin, the oldest first.
     ///
     /// # Errors
@@ -138,15 +154,8 @@ impl Plugins {
     async fn deploy_here(self: &Arc<Self>, request: DeployRequest) -> Result<Outcome, DeployError> {
         let began = Instant::now();
         let _turn = if request.dry_run { None } else { Some(self.deploying.lock().await) };
-        let (plan, candidates) = self.plan(&request).await?;
-        let base = self.active();
-        let outcome = Outcome {
-            plan,
-            deployed: false,
-            sequence: base.sequence(),
-            took_ms: 0,
-            switch_micros: None,
-        };
+        let (plan, steps) = self.plan(&request).await?;
+        let outcome = Outcome::of(plan);
         if request.dry_run {
             return Ok(outcome);
         }
@@ -161,52 +170,11 @@ impl Plugins {
             return Ok(outcome);
         }
         fault::reach("planned");
-        let removed = outcome.plan.plugins.iter().filter(|change| change.change == Kind::Removed);
-        let removed = removed.map(|change| change.plugin.clone()).collect();
-        self.replace(outcome, candidates, removed, began).await
+        self.replace(outcome, steps, began).await
     }
 
-    async fn rollback_here(
-        self: &Arc<Self>,
-        name: &str,
-        number: Option<u64>,
-    ) -> Result<Outcome, DeployError> {
-        let began = Instant::now();
-        let _turn = self.deploying.lock().await;
-        let base = self.active();
-        let now = base.get(name).map(|slot| slot.number);
-        let kept = self.records.versions(name).await?;
-        let before = |record: &&Record| now.is_none_or(|now| record.number < now);
-        let target = match number {
-            Some(number) => kept.iter().find(|record| record.number == number),
-            None => kept.iter().rev().find(before),
-        };
-        let Some(target) = target else {
-            return Err(DeployError::NotFound(no_version(name, number, &kept)));
-        };
-        let active = self.active_records(&base).await?;
-        let mut wanted = active.clone();
-        wanted.insert(name.to_owned(), target.clone());
-        let plan = Plan::new(base.sequence(), &active, &wanted, &|_| false);
-        let outcome = Outcome {
-            plan,
-            deployed: false,
-            sequence: base.sequence(),
-            took_ms: 0,
-            switch_micros: None,
-        };
-        if now == Some(target.number) {
-            return Ok(outcome);
-        }
-        let candidate = self.kept(target.clone())?;
-        self.replace(outcome, vec![candidate], Vec::new(), began).await
-    }
-
-    /// What a deployment would change, and the versions that it would need.
-    pub(super) async fn plan(
-        &self,
-        request: &DeployRequest,
-    ) -> Result<(Plan, Vec<Candidate>), DeployError> {
+    /// What a deployment would change, and the steps to it.
+    pub(super) async fn plan(&self, request: &DeployRequest) -> Result<(Plan, Steps), DeployError> {
         let base = self.active();
         let file = self.setup.file.clone();
         let config = blocking(move || Config::load(&file)).await?.map_err(DeployError::Config)?;
@@ -227,10 +195,23 @@ impl Plugins {
         let mut wanted = active.clone();
         wanted.retain(|name, _| !asked(name) || config.plugins.contains_key(name));
         let mut components = BTreeMap::new();
+        let (mut steps, canaries) = (Steps::new(), self.canary_records(&base).await?);
         for (name, plugin) in config.plugins.iter().filter(|(name, _)| asked(name)) {
             let (read, verifier) = (plugin.clone(), self.setup.verifier.clone());
             let (wasm, digest) =
                 blocking(move || check::read(&read, verifier.as_deref())).await??;
+            let runs = canaries.get(name).filter(|record| {
+                !request.force && record.digest == digest && record.table == plugin.table
+            });
+            if let Some(record) = runs {
+                // What the canary runs is no new version. It goes on, unless it is to get another share.
+                let share = base.canary(name).map(|canary| canary.percent);
+                if let Some(percent) = request.canary.filter(|percent| Some(*percent) != share) {
+                    wanted.insert(name.clone(), record.clone());
+                    steps.insert(name.clone(), Step::Share(percent));
+                }
+                continue;
+            }
             let latest = self.records.versions(name).await?.last().map_or(0, |last| last.number);
             let record = Record {
                 plugin: name.clone(),
@@ -244,35 +225,64 @@ impl Plugins {
             components.insert(name.clone(), wasm);
         }
         let force = |name: &str| request.force && asked(name);
-        let plan = Plan::new(base.sequence(), &active, &wanted, &force)
+        let mut plan = Plan::new(base.sequence(), &active, &wanted, &force, request.canary)
             .with_house(&self.setup.house, &config.house);
-        let mut candidates = Vec::new();
-        for change in &plan.plugins {
-            if !matches!(change.change, Kind::Added | Kind::Changed) {
-                continue;
+        canary::check_plan(&plan, request, self.setup.verifier.as_deref())?;
+        for (name, canary) in base.canaries().iter().filter(|(name, _)| asked(name)) {
+            let changed =
+                |change: &&Change| change.plugin == *name && change.change != Kind::Unchanged;
+            if plan.plugins.iter().any(|change| changed(&change)) && !steps.contains_key(name) {
+                plan.ends(name, canary.slot.number);
             }
-            let (Some(plugin), Some(record)) =
-                (config.plugins.get(&change.plugin), wanted.remove(&change.plugin))
-            else {
-                continue;
-            };
-            candidates.push(Candidate {
-                secrets: self.secrets(plugin)?,
-                record,
-                plugin: plugin.clone(),
-                wasm: components.remove(&change.plugin),
-            });
         }
-        Ok((plan, candidates))
+        for change in &plan.plugins {
+            let name = &change.plugin;
+            match change.change {
+                Kind::Removed => _ = steps.insert(name.clone(), Step::Removed),
+                Kind::Added | Kind::Changed if !steps.contains_key(name) => {
+                    let (Some(plugin), Some(record)) =
+                        (config.plugins.get(name), wanted.remove(name))
+                    else {
+                        continue;
+                    };
+                    let candidate = Candidate {
+                        secrets: self.secrets(plugin)?,
+                        record,
+                        plugin: plugin.clone(),
+                        wasm: components.remove(name),
+                    };
+                    let step = Step::New(Box::new(candidate), request.canary);
+                    steps.insert(name.clone(), step);
+                }
+                _ => {}
+            }
+        }
+        Ok((plan, steps))
     }
 
     /// The records of what is active.
-    async fn active_records(
+    pub(super) async fn active_records(
         &self,
         active: &Active,
     ) -> Result<BTreeMap<String, Record>, DeployError> {
+        self.records_of(active.slots().values()).await
+    }
+
+    /// The records of the canaries.
+    async fn canary_records(
+        &self,
+        active: &Active,
+    ) -> Result<BTreeMap<String, Record>, DeployError> {
+        self.records_of(active.canaries().values().map(|canary| &canary.slot)).await
+    }
+
+    async fn records_of<'a>(
+        &self,
+        slots: impl Iterator<Item = &'a Arc<Slot>>,
+    ) -> Result<BTreeMap<String, Record>, DeployError> {
         let mut records = BTreeMap::new();
-        for (name, slot) in active.slots() {
+        for slot in slots {
+            let name = &slot.plugin.name;
             if let Some(record) = self.records.version(name, slot.number).await? {
                 records.insert(name.clone(), record);
             }
@@ -308,26 +318,26 @@ impl Plugins {
         })
     }
 
-    /// An empty place for a version.
-    pub(super) fn slot(&self, candidate: &Candidate) -> Arc<Slot> {
+    /// An empty place for a version, which may be a canary.
+    pub(super) fn slot(&self, candidate: &Candidate, is_canary: bool) -> Arc<Slot> {
         let cache = self.setup.cache.as_ref().filter(|_| candidate.plugin.cache);
         Slot::new(
             candidate.plugin.clone(),
             candidate.record.number,
             candidate.record.digest.clone(),
             cache.map(ResponseCache::partition),
+            is_canary.then(|| Watch::new(candidate.plugin.canary)),
         )
     }
 
-    /// Puts these versions in the place of those that are active, in one step.
-    async fn replace(
+    /// Makes the next deployment of the active one and serves it, in one step.
+    pub(super) async fn replace(
         self: &Arc<Self>,
         outcome: Outcome,
-        candidates: Vec<Candidate>,
-        removed: Vec<String>,
+        steps: Steps,
         began: Instant,
     ) -> Result<Outcome, DeployError> {
-        let result = self.try_replace(outcome, candidates, removed, began).await;
+        let result = self.try_replace(outcome, steps, began).await;
         let collected = self.collect(false).await;
         fault::reach("collected");
         if let Err(error) = collected {
@@ -339,43 +349,39 @@ impl Plugins {
     async fn try_replace(
         self: &Arc<Self>,
         mut outcome: Outcome,
-        mut candidates: Vec<Candidate>,
-        removed: Vec<String>,
+        steps: Steps,
         began: Instant,
     ) -> Result<Outcome, DeployError> {
         let base = self.active();
-        let mut slots = base.slots().clone();
-        slots.retain(|name, _| !removed.contains(name));
-        for candidate in &candidates {
-            slots.insert(candidate.record.plugin.clone(), self.slot(candidate));
-        }
-        // Conflicts are found before anything is compiled.
-        let next = Active::new(base.sequence() + 1, slots).map_err(PluginError::from)?;
-        for candidate in &mut candidates {
-            let version = self.prepare(candidate).await?;
-            if let Some(slot) = next.get(&candidate.record.plugin) {
-                slot.activate(version);
+        let mut places = base.places();
+        let mut to_prepare = Vec::new();
+        for (name, step) in steps {
+            if let Step::New(candidate, percent) = step {
+                let slot = self.slot(&candidate, percent.is_some());
+                places.put(&name, slot.clone(), percent);
+                to_prepare.push((slot, candidate));
+            } else {
+                places.take(&name, step);
             }
         }
-        let pointer = Pointer {
-            sequence: next.sequence(),
-            at: now(),
-            plugins: next.slots().iter().map(|(name, slot)| (name.clone(), slot.number)).collect(),
-        };
-        let records: Vec<Record> =
-            candidates.into_iter().map(|candidate| candidate.record).collect();
+        // Conflicts are found before anything is compiled.
+        let next = Active::new(base.sequence() + 1, places).map_err(PluginError::from)?;
+        let mut records = Vec::new();
+        for (slot, mut candidate) in to_prepare {
+            slot.activate(self.prepare(&mut candidate).await?);
+            records.push(candidate.record);
+        }
         fault::reach("ready");
-        self.records.commit(&pointer, &records).await?;
+        self.records.commit(&next.pointer(), &records).await?;
         fault::reach("committed");
         let switch = Instant::now();
         let old = self.active.swap(next.clone());
         let switch = switch.elapsed();
         fault::reach("switched");
         self.changed();
-        for (name, slot) in old.slots() {
-            if !next.get(name).is_some_and(|kept| Arc::ptr_eq(kept, slot)) {
-                self.retire(slot.clone());
-            }
+        self.watch_canaries(&old, &next);
+        for slot in old.all().filter(|slot| !next.all().any(|kept| Arc::ptr_eq(kept, slot))) {
+            self.retire(slot.clone());
         }
         outcome.deployed = true;
         outcome.sequence = next.sequence();
@@ -461,7 +467,7 @@ impl Plugins {
         let mut needed: HashSet<String> =
             self.records.versions("").await?.into_iter().map(|record| record.digest).collect();
         // A version may be too old to be kept and serve all the same.
-        needed.extend(self.active().slots().values().map(|slot| slot.digest.clone()));
+        needed.extend(self.active().all().map(|slot| slot.digest.clone()));
         let (components, engine) = (self.components.clone(), self.setup.engine.clone());
         blocking(move || {
             components.collect(&|digest| needed.contains(digest));
@@ -471,7 +477,7 @@ impl Plugins {
     }
 }
 
-fn flatten<T>(
+pub(super) fn flatten<T>(
     joined: Result<Result<T, DeployError>, tokio::task::JoinError>,
 ) -> Result<T, DeployError> {
     joined.unwrap_or_else(|error| Err(DeployError::Internal(error.to_string())))
@@ -502,15 +508,4 @@ fn health_request(path: &str) -> Option<http::Request<wasmtime_wasi_http::WasiBo
         .header("x-request-id", "health")
         .body(body)
         .ok()
-}
-
-fn no_version(name: &str, number: Option<u64>, kept: &[Record]) -> String {
-    let kept: Vec<String> = kept.iter().map(|record| record.number.to_string()).collect();
-    match number {
-        _ if kept.is_empty() => format!("there is no plugin `{name}`, and there never was one"),
-        Some(number) => {
-            format!("plugin `{name}` has no version {number}; kept are {}", kept.join(", "))
-        }
-        None => format!("plugin `{name}` has no version before the active one"),
-    }
 }

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `active` | the deployment that serves: one immutable value |
 //! | `boot` | what serves after a start |
+//! | `canary` | two versions of a plugin at a time |
 //! | `check` | looking at a plugin before anything of it runs |
 //! | `components` | the components of all kept versions, on disk |
 //! | `deploy` | from the configuration to an active deployment, and back |
@@ -20,6 +21,7 @@
 
 mod active;
 mod boot;
+mod canary;
 mod check;
 mod components;
 mod deploy;
@@ -31,11 +33,12 @@ mod rooms;
 
 pub use active::{Active, Slot, State, Target};
 pub use boot::Setup;
+pub use canary::Canary;
 pub use check::PluginError;
 pub use deploy::{DeployError, DeployRequest, Outcome};
 pub use drain::Draining;
 pub use plan::{Change, Code, Difference, Kind, Plan, Setting};
-pub use records::{KEPT, Pointer, Record};
+pub use records::{KEPT, Pointer, Record, RolledBack, Share};
 pub use rooms::ActiveVersions;
 
 use arc_swap::ArcSwap;
@@ -89,7 +92,7 @@ impl Plugins {
         let mut interval = tokio::time::interval(SWEEP_EVERY);
         loop {
             interval.tick().await;
-            for slot in self.active.load().slots().values() {
+            for slot in self.active.load().all() {
                 if let Some(version) = slot.active() {
                     version.sweep();
                 }

@@ -70,6 +70,12 @@ pub struct Change {
     pub from: Option<u64>,
     /// The version that will.
     pub to: Option<u64>,
+    /// Of a hundred callers so many get it, and the others the version that serves now; none: all get it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<u8>,
+    /// The canary that ends without taking over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ends: Option<u64>,
     /// The component, when it differs.
     pub code: Option<Code>,
     /// Routes.
@@ -95,18 +101,22 @@ pub struct Plan {
 
 impl Plan {
     /// Compares. `latest` has the highest number that each plugin has ever had; with `force` a plugin gets a
-    /// new version though nothing has changed.
+    /// new version though nothing has changed. What changes does so for a share of the callers if `canary` says so.
     pub(super) fn new(
         base: u64,
         active: &BTreeMap<String, Record>,
         wanted: &BTreeMap<String, Record>,
         force: &dyn Fn(&str) -> bool,
+        canary: Option<u8>,
     ) -> Self {
         let names: BTreeSet<&String> = active.keys().chain(wanted.keys()).collect();
-        let plugins: Vec<Change> = names
+        let mut plugins: Vec<Change> = names
             .into_iter()
             .map(|name| Change::new(name, active.get(name), wanted.get(name), force(name)))
             .collect();
+        for change in plugins.iter_mut().filter(|change| change.change != Kind::Unchanged) {
+            change.canary = canary;
+        }
         let text = serde_json::to_string(&(base, &plugins)).unwrap_or_default();
         let id = hex::encode(Sha256::digest(text)).chars().take(16).collect();
         Self { id, base, plugins, restart: Vec::new() }
@@ -119,6 +129,13 @@ impl Plan {
             compare(key, was.get(key), is.get(key), &mut self.restart);
         }
         self
+    }
+
+    /// Notes that a canary ends without taking over.
+    pub(super) fn ends(&mut self, plugin: &str, number: u64) {
+        for change in self.plugins.iter_mut().filter(|change| change.plugin == plugin) {
+            change.ends = Some(number);
+        }
     }
 
     /// Whether anything happens.
@@ -141,7 +158,10 @@ impl Plan {
     /// One line for the log: what differs.
     #[must_use]
     pub fn summary(&self) -> String {
-        let changed = self.plugins.iter().filter(|change| change.change != Kind::Unchanged);
+        let changed = self
+            .plugins
+            .iter()
+            .filter(|change| change.change != Kind::Unchanged || change.ends.is_some());
         changed.map(Change::summary).collect::<Vec<_>>().join("; ")
     }
 }
@@ -189,6 +209,8 @@ impl Change {
             change,
             from: from.map(number),
             to: if change == Kind::Unchanged { from.map(number) } else { to.map(number) },
+            canary: None,
+            ends: None,
             code,
             routes,
             grants,
@@ -210,7 +232,15 @@ impl Change {
             Kind::Removed => "is gone",
             Kind::Unchanged => "is the same",
         };
-        format!("`{}` {word} {}", self.plugin, what.join(", ")).trim_end().to_owned()
+        let mut text =
+            format!("`{}` {word} {}", self.plugin, what.join(", ")).trim_end().to_owned();
+        if let Some(percent) = self.canary {
+            text.push_str(&format!(" for {percent}% of its callers"));
+        }
+        if let Some(number) = self.ends {
+            text.push_str(&format!(", and its canary, version {number}, ends"));
+        }
+        text
     }
 }
 
@@ -304,6 +334,7 @@ mod tests {
             &map(active).into_iter().collect(),
             &map(wanted).into_iter().collect(),
             &|_| false,
+            None,
         )
     }
 

@@ -48,6 +48,34 @@ pub struct Pointer {
     pub at: u64,
     /// Plugins and the number of the version that serves.
     pub plugins: BTreeMap<String, u64>,
+    /// Versions that serve a share of the callers beside those.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub canaries: BTreeMap<String, Share>,
+    /// Of each plugin the last canary that was taken back by itself.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rolled_back: BTreeMap<String, RolledBack>,
+}
+
+/// A canary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// The number of its version.
+    pub version: u64,
+    /// Of a hundred callers so many get it.
+    pub percent: u8,
+    /// Since when: milliseconds since 1970.
+    pub since: u64,
+}
+
+/// A canary that was taken back by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolledBack {
+    /// The number of its version.
+    pub version: u64,
+    /// When: milliseconds since 1970.
+    pub at: u64,
+    /// What was too much.
+    pub reason: String,
 }
 
 /// The namespace.
@@ -139,7 +167,10 @@ impl Records {
             let kept = self.versions(plugin).await?;
             let total = kept.len() + new.iter().filter(|record| record.plugin == plugin).count();
             let active = pointer.plugins.get(plugin).copied();
-            let old = kept.iter().filter(|record| Some(record.number) != active);
+            let canary = pointer.canaries.get(plugin).map(|share| share.version);
+            let serves =
+                |record: &&Record| Some(record.number) == active || Some(record.number) == canary;
+            let old = kept.iter().filter(|record| !serves(record));
             for record in old.take(total.saturating_sub(KEPT)) {
                 operations.push(Operation::Delete {
                     key: version_key(plugin, record.number),
@@ -171,7 +202,8 @@ mod tests {
     }
 
     fn pointer(sequence: u64, active: u64) -> Pointer {
-        Pointer { sequence, at: 1, plugins: BTreeMap::from([("a".to_owned(), active)]) }
+        let plugins = BTreeMap::from([("a".to_owned(), active)]);
+        Pointer { sequence, at: 1, plugins, ..Pointer::default() }
     }
 
     #[tokio::test]
@@ -193,5 +225,24 @@ mod tests {
         assert_eq!(kept.last(), Some(&(KEPT as u64 + 5)));
         assert_eq!(records.pointer().await.unwrap().unwrap().plugins.get("a"), Some(&2));
         assert_eq!(records.version("a", 3).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_canary_is_kept_however_old_it_is_and_what_was_written_without_one_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let store =
+            Rocks::open(folder.path(), Limits::default(), Durability::Process, 1 << 20).unwrap();
+        let records = Records::new(store);
+        let share = Share { version: 2, percent: 10, since: 1 };
+        for number in 1..=KEPT as u64 + 5 {
+            let canaries = BTreeMap::from([("a".to_owned(), share.clone())]);
+            let pointer = Pointer { canaries, ..pointer(number, 1) };
+            records.commit(&pointer, &[record(number)]).await.unwrap();
+        }
+        let kept = records.versions("a").await.unwrap();
+        assert_eq!(kept.iter().map(|record| record.number).take(3).collect::<Vec<_>>(), [1, 2, 8]);
+        assert_eq!(records.pointer().await.unwrap().unwrap().canaries.get("a"), Some(&share));
+        let old = r#"{"sequence":1,"at":1,"plugins":{"a":1}}"#;
+        assert_eq!(serde_json::from_str::<Pointer>(old).unwrap(), pointer(1, 1));
     }
 }

@@ -11,7 +11,7 @@ pub struct ActiveVersions(pub Arc<Plugins>);
 impl Versions for ActiveVersions {
     fn active(&self, room: &RoomKey) -> Active {
         let active = self.0.active();
-        let Some(slot) = active.get(&room.plugin) else { return Active::Gone };
+        let Some(slot) = active.of_room(&room.plugin, &room.name) else { return Active::Gone };
         if slot.plugin.rooms.is_none() {
             return Active::Gone;
         }

@@ -47,6 +47,13 @@ where
         }
     });
     let answer = version.handle(request, &exchange, patience).await;
+    // What the client broke off says nothing about the plugin.
+    if exchange.request_cut().is_none() {
+        version.answered(match &answer {
+            Ok(response) => response.status().is_server_error(),
+            Err(_) => true,
+        });
+    }
     // Whatever the guest made of a body that was cut: the client learns the cause.
     match exchange.request_cut() {
         Some(Cut::TooLarge) => return failure::response(&Refusal::BodyTooLarge(limit)),

@@ -43,7 +43,15 @@ async fn answer(plugins: Weak<Plugins>, idle: Duration, call: Call) -> Response<
     let Call { callee, caller, patience, mut request } = call;
     let from = caller.through.last().cloned().unwrap_or_default();
     // Taken once: a swap from now on does not concern this call.
-    let slot = plugins.upgrade().and_then(|plugins| plugins.active().get(&callee).cloned());
+    let slot = plugins.upgrade().and_then(|plugins| {
+        let active = plugins.active();
+        let canary = active.canary(&callee);
+        let principal = caller.principal.as_deref();
+        match canary.filter(|canary| canary.serves_plugin(principal, &from)) {
+            Some(canary) => Some(canary.slot.clone()),
+            None => active.get(&callee).cloned(),
+        }
+    });
     let Some(slot) = slot else {
         tracing::debug!(plugin = %from, "a call found no plugin `{callee}` in the active deployment");
         return failure::response(&Refusal::NotLoaded);

@@ -14,9 +14,9 @@ use crate::body::Body;
 use crate::config::{AuthMode, Network, Plugin, Quota};
 use crate::quota::{Budget, Ledger, Standing};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// The fields of the IETF's draft (draft-ietf-httpapi-ratelimit-headers-10).
@@ -104,6 +104,11 @@ impl Limits {
 }
 
 impl Gate {
+    /// Where a request really comes from.
+    pub(super) fn address(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
+        client_address(peer.ip(), headers, &self.trusted_proxies)
+    }
+
     /// Decides about a request to a plugin that asks for nothing: no caller, no rate, no budget. None: ask with
     /// [`pass`](Self::pass). Fields by which the request could pass for another are taken off it in any case.
     pub(super) fn pass_at_once(&self, plugin: &Plugin, request: &mut Parts) -> Option<Passed> {
@@ -119,7 +124,7 @@ impl Gate {
         request: &mut Parts,
         peer: SocketAddr,
     ) -> Result<Passed, Response<Body>> {
-        let address = client_address(peer.ip(), &request.headers, &self.trusted_proxies);
+        let address = self.address(peer, &request.headers);
         let vouched: Option<Vouched> = request.extensions.remove();
         let verified = match (plugin.auth, &self.authenticator) {
             (None, _) => Ok(None),

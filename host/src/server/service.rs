@@ -12,7 +12,7 @@ use super::room::{Held, Seat};
 use crate::body::{Body, BodyError, declared_length};
 use crate::cache::Decision;
 use crate::headers::X_REQUEST_ID;
-use crate::plugins::{Plugins, Slot, Target};
+use crate::plugins::{Canary, Plugins, Slot, Target};
 use crate::rooms::{Rooms, door};
 use crate::routing::Found;
 use bytes::Bytes;
@@ -90,6 +90,8 @@ struct Opening {
 /// A request that somebody must be asked about.
 struct Asking {
     slot: Arc<Slot>,
+    /// Which may be the one instead, as soon as it is known who calls.
+    canary: Option<Arc<Canary>>,
     room: Option<usize>,
     host: String,
     /// None: the gate must look first.
@@ -116,15 +118,14 @@ impl House {
         held: &Held,
     ) -> Answering {
         let opening = self.open(&request, peer);
-        match self.at_once(request, &opening.id, held) {
+        match self.at_once(request, peer, &opening.id, held) {
             AtOnce::Answered(slot, response) => {
                 Answering::Ready(Some(Box::new(self.close(opening, slot, response))))
             }
             AtOnce::Asking(asking) => {
                 let house = self.clone();
                 Answering::Running(Box::pin(async move {
-                    let slot = asking.slot.clone();
-                    let response = house.answer(*asking, peer).await;
+                    let (slot, response) = house.answer(*asking, peer).await;
                     house.close(opening, Some(slot), response)
                 }))
             }
@@ -174,13 +175,19 @@ impl House {
     }
 
     /// As far as it goes without waiting for anybody.
-    fn at_once(&self, request: Request<Incoming>, id: &HeaderValue, held: &Held) -> AtOnce {
+    fn at_once(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        id: &HeaderValue,
+        held: &Held,
+    ) -> AtOnce {
         let Some(host) = host(&request) else {
             return AtOnce::Answered(None, failure::response(&Refusal::Host));
         };
         // Taken once: whatever is deployed meanwhile, this request is of one deployment.
         let active = self.plugins.active();
-        let Target { slot, room } =
+        let Target { mut slot, room, mut canary } =
             match active.find(request.method(), Some(host), request.uri().path()) {
                 Found::Route(target) => target.clone(),
                 Found::MethodNotAllowed { allow } => {
@@ -191,6 +198,12 @@ impl House {
                 }
             };
         drop(active);
+        // Whom a verified caller gets is decided when they are verified.
+        if let Some(canary) = canary.take_if(|_| room.is_some() || slot.plugin.auth.is_none())
+            && self.falls_to(&canary, room, &request, peer)
+        {
+            slot = canary.slot.clone();
+        }
         let limit = slot.plugin.limits.body;
         if declared_length(request.headers()).is_some_and(|length| length > limit) {
             let refusal = failure::response(&Refusal::BodyTooLarge(limit));
@@ -212,19 +225,45 @@ impl House {
             _ => None,
         };
         parts.headers.insert(X_REQUEST_ID, id.clone());
-        AtOnce::Asking(Box::new(Asking { slot, room, host, passed, decision, parts, body }))
+        AtOnce::Asking(Box::new(Asking { slot, canary, room, host, passed, decision, parts, body }))
+    }
+
+    /// Whether a canary is the one that is asked, for a room or for whoever is at this address.
+    fn falls_to<B>(
+        &self,
+        canary: &Canary,
+        room: Option<usize>,
+        request: &Request<B>,
+        peer: SocketAddr,
+    ) -> bool {
+        match room {
+            Some(at) => {
+                door::name(request.uri().path(), at).is_ok_and(|name| canary.runs_room(&name))
+            }
+            None => {
+                let address = self.gate.address(peer, request.headers());
+                canary.serves_caller(None, address)
+            }
+        }
     }
 
     /// What whoever must be asked says.
-    async fn answer(&self, asking: Asking, peer: SocketAddr) -> Response<Body> {
-        let Asking { slot, room, host, passed, decision, mut parts, body } = asking;
+    async fn answer(&self, asking: Asking, peer: SocketAddr) -> (Arc<Slot>, Response<Body>) {
+        let Asking { mut slot, canary, room, host, passed, decision, mut parts, body } = asking;
         let passed = match passed {
             Some(passed) => passed,
             None => match self.gate.pass(&slot.plugin, &mut parts, peer).await {
                 Ok(passed) => passed,
-                Err(refused) => return refused,
+                Err(refused) => return (slot, refused),
             },
         };
+        if let Some(canary) = canary {
+            let address = self.gate.address(peer, &parts.headers);
+            let principal = passed.principal().map(Arc::as_ref);
+            if canary.serves_caller(principal, address) {
+                slot = canary.slot.clone();
+            }
+        }
         if let Some(caller) = &passed.caller {
             parts.extensions.insert(caller.clone());
         }
@@ -236,7 +275,7 @@ impl House {
             _ => self.through_cache(&slot, &passed, decision, parts, body).await,
         };
         passed.stamp(&mut response);
-        response
+        (slot, response)
     }
 
     async fn through_cache(

@@ -194,6 +194,10 @@ fn every_wrong_line_says_where_and_what_to_do() {
         (p("limits = { concurrency = 2000 }"), "from 1 to 1000"),
         (p("limits = { queue = 1.5 }"), "whole number"),
         (p("limits = { mem = 1 }"), "Did you mean `memory`?"),
+        (p("canary = { errors = 5 }"), "a share in quotes, as \"5%\""),
+        (p("canary = { errors = \"5\" }"), "a whole number from 0 to 100 and a sign"),
+        (p("canary = { least = 0 }"), "from 1"),
+        (p("canary = { windw = 1 }"), "Did you mean `window`?"),
         (p("rooms = { frames = 0 }"), "from 1"),
         ("[server\n".into(), "this is not TOML"),
         ("[server]\ndrain = \"1s\"\ndrain = \"2s\"\n".into(), "this is not TOML"),
@@ -276,12 +280,15 @@ fn the_reference_says_what_the_defaults_are() {
     let (shown, plain) = (shown.plugins.get("assets").unwrap(), plugins.get("a").unwrap());
     assert_eq!(shown.limits, plain.limits);
     assert_eq!(shown.breaker, plain.breaker);
+    assert_eq!(shown.canary, plain.canary);
 }
 
 #[test]
 fn what_follows_from_another_setting_is_at_least_that() {
-    let config = accepted(&format!("{PLUGIN}rooms = {{ rate = 50000 }}\n"));
+    let lines = "canary = { least = 500 }\nrooms = { rate = 50000 }\n";
+    let config = accepted(&format!("{PLUGIN}{lines}"));
     let plugin = config.plugins.get("a").unwrap();
+    assert_eq!(plugin.canary.window, 500);
     assert_eq!(plugin.rooms.as_ref().unwrap().frames, 50_000);
 }
 
@@ -299,6 +306,7 @@ fn the_reference_has_every_key_that_is_known() {
         (format!("{PLUGIN}qqqq = 1\n"), "[plugins.a]"),
         (format!("{PLUGIN}limits = {{ qqqq = 1 }}\n"), "limits"),
         (format!("{PLUGIN}instances = {{ qqqq = 1 }}\n"), "instances"),
+        (format!("{PLUGIN}canary = {{ qqqq = 1 }}\n"), "canary"),
         (format!("{PLUGIN}rooms = {{ qqqq = 1 }}\n"), "rooms"),
     ] {
         let shown = errors(&text);
