@@ -16,12 +16,8 @@ pub struct ErrorCodeAttribute {
 
 impl fmt::Display for ErrorCodeAttribute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let reason = match String::from_utf8(self.reason.clone()) {
-            Ok(reason) => reason,
-            Err(_) => return Err(fmt::Error {}),
-        };
-
-        write!(f, "{}: {}", self.code.0, reason)
+        // Whatever the other side has sent: printing it must not fail.
+        write!(f, "{}: {}", self.code.0, String::from_utf8_lossy(&self.reason))
     }
 }
 
