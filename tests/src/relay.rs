@@ -1,7 +1,9 @@
 //! A client of the house's relay that can do what no honest client does.
 
 use crate::PATIENCE;
-use std::net::{SocketAddr, UdpSocket};
+use std::cell::RefCell;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use webrtc_turn::auth::{generate_auth_key, long_term_credentials};
 use webrtc_turn::proto::PROTO_UDP;
@@ -22,6 +24,9 @@ use webrtc_turn::stun::message::{
 };
 use webrtc_turn::stun::textattrs::{Nonce, Realm, TextAttribute, Username};
 
+/// How long one look for a packet takes.
+const SOON: Duration = Duration::from_millis(500);
+
 type Attributes = Vec<Box<dyn Setter>>;
 
 /// A username that is good for an hour, and its password.
@@ -39,9 +44,55 @@ pub fn expiring(secret: &str, user: &str, seconds: i64) -> (String, String) {
     (username, password)
 }
 
+/// How the client is connected.
+enum Line {
+    Udp(UdpSocket),
+    /// With what has come and was no whole packet yet.
+    Tcp(TcpStream, RefCell<Vec<u8>>),
+}
+
+impl Line {
+    fn send(&self, packet: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Udp(socket) => socket.send(packet).map(|_| ()),
+            Self::Tcp(stream, _) => {
+                let mut packet = packet.to_vec();
+                packet.resize(packet.len().next_multiple_of(4), 0);
+                (&mut &*stream).write_all(&packet)
+            }
+        }
+    }
+
+    /// The next packet; an error when none comes soon.
+    fn receive(&self) -> io::Result<Vec<u8>> {
+        let mut piece = [0; 65_536];
+        match self {
+            Self::Udp(socket) => socket.recv(&mut piece).map(|length| piece[..length].to_vec()),
+            Self::Tcp(stream, buffer) => loop {
+                let mut buffer = buffer.borrow_mut();
+                if let Some(&[kind, _, high, low]) = buffer.first_chunk::<4>() {
+                    let head = if kind < 0x40 { 20 } else { 4 };
+                    let length = head + usize::from(u16::from_be_bytes([high, low]));
+                    let padded = length.next_multiple_of(4);
+                    if buffer.len() >= padded {
+                        let rest = buffer.split_off(padded);
+                        let mut packet = std::mem::replace(&mut *buffer, rest);
+                        packet.truncate(length);
+                        return Ok(packet);
+                    }
+                }
+                match (&mut &*stream).read(&mut piece)? {
+                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    length => buffer.extend_from_slice(&piece[..length]),
+                }
+            },
+        }
+    }
+}
+
 /// The client.
 pub struct Client {
-    socket: UdpSocket,
+    line: Line,
     username: String,
     password: String,
     realm: String,
@@ -51,13 +102,26 @@ pub struct Client {
 impl Client {
     /// One that has been challenged and knows the realm and a nonce.
     #[must_use]
-    pub fn new(relay: SocketAddr, (username, password): (String, String)) -> Self {
+    pub fn new(relay: SocketAddr, credential: (String, String)) -> Self {
         let local = if relay.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
         let socket = UdpSocket::bind(local).unwrap();
         socket.connect(relay).unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        socket.set_read_timeout(Some(SOON)).unwrap();
+        Self::challenged(Line::Udp(socket), credential)
+    }
+
+    /// The same over TCP.
+    #[must_use]
+    pub fn over_tcp(relay: SocketAddr, credential: (String, String)) -> Self {
+        let stream = TcpStream::connect(relay).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        Self::challenged(Line::Tcp(stream, RefCell::default()), credential)
+    }
+
+    fn challenged(line: Line, (username, password): (String, String)) -> Self {
         let (realm, nonce) = Default::default();
-        let mut client = Self { socket, username, password, realm, nonce };
+        let mut client = Self { line, username, password, realm, nonce };
         let challenge = client.exchange(&challenge());
         assert_eq!(code(&challenge), 401);
         let text = |attribute| TextAttribute::get_from_as(&challenge, attribute).unwrap().text;
@@ -66,16 +130,33 @@ impl Client {
         client
     }
 
-    /// The answer to a packet; it is sent again while none comes, as UDP wants it.
+    /// It believes the relay to be of another realm.
+    #[must_use]
+    pub fn in_realm(self, realm: &str) -> Self {
+        Self { realm: realm.to_owned(), ..self }
+    }
+
+    /// The same client, from the same address, with another credential.
+    #[must_use]
+    pub fn with(self, (username, password): (String, String)) -> Self {
+        Self { username, password, ..self }
+    }
+
+    /// The answer to a packet; over UDP it is sent again while none comes.
     fn exchange(&self, packet: &Message) -> Message {
-        let mut buffer = [0; 2048];
         let began = std::time::Instant::now();
+        let mut sent = false;
         while began.elapsed() < PATIENCE {
-            self.socket.send(&packet.raw).unwrap();
-            let Ok(length) = self.socket.recv(&mut buffer) else { continue };
-            let mut answer = Message { raw: buffer[..length].to_vec(), ..Default::default() };
-            if answer.decode().is_ok() && answer.transaction_id == packet.transaction_id {
-                return answer;
+            if !sent || matches!(self.line, Line::Udp(_)) {
+                self.line.send(&packet.raw).unwrap();
+                sent = true;
+            }
+            // What comes meanwhile and is no answer to this is read past.
+            while let Ok(raw) = self.line.receive() {
+                let mut answer = Message { raw, ..Default::default() };
+                if answer.decode().is_ok() && answer.transaction_id == packet.transaction_id {
+                    return answer;
+                }
             }
         }
         panic!("no answer of the relay")
@@ -134,20 +215,31 @@ impl Client {
         let mut all = head(METHOD_SEND, CLASS_INDICATION);
         all.push(peer_address(peer));
         all.push(Box::new(Data(data.to_vec())));
-        self.socket.send(&build(&all).raw).unwrap();
+        self.line.send(&build(&all).raw).unwrap();
     }
 
     /// The next packet that is no answer.
     #[must_use]
     pub fn receive(&self) -> Vec<u8> {
-        let mut buffer = [0; 2048];
         let began = std::time::Instant::now();
         while began.elapsed() < PATIENCE {
-            if let Ok(length) = self.socket.recv(&mut buffer) {
-                return buffer[..length].to_vec();
+            if let Ok(packet) = self.line.receive() {
+                return packet;
             }
         }
         panic!("nothing comes from the relay")
+    }
+
+    /// The socket of a client over UDP, for whoever does the rest alone.
+    ///
+    /// # Panics
+    /// It is connected otherwise.
+    #[must_use]
+    pub fn into_socket(self) -> UdpSocket {
+        match self.line {
+            Line::Udp(socket) => socket,
+            Line::Tcp(..) => panic!("not over UDP"),
+        }
     }
 
     /// Sends data through a channel, bound or not.
@@ -155,7 +247,7 @@ impl Client {
         let mut packet = number.to_be_bytes().to_vec();
         packet.extend(u16::try_from(data.len()).unwrap().to_be_bytes());
         packet.extend(data);
-        self.socket.send(&packet).unwrap();
+        self.line.send(&packet).unwrap();
     }
 }
 

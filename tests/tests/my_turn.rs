@@ -175,7 +175,7 @@ fn a_browser_talks_through_the_house_by_udp_tcp_and_tls() {
     let assets = "routes = [\"/*\"]\nkv = [\"assets\"]\ninstances = { reuse = 1000 }";
     let config = format!(
         "[turn]\nlisten = [\"udp://127.0.0.1:{plain}\", \"tcp://127.0.0.1:{plain}\", \"tls://127.0.0.1:{port}\"]\n\
-         certificate = {certificate:?}\nkey = {key:?}\nbandwidth = 0\nuser_bandwidth = 0\n\
+         certificate = {certificate:?}\nkey = {key:?}\nbandwidth = 0\nuser_bandwidth = 0\ntotal_bandwidth = 0\n\
          urls = [\"turn:127.0.0.1:{plain}?transport=udp\", \"turn:127.0.0.1:{plain}?transport=tcp\", \
          \"turns:127.0.0.1:{port}?transport=tcp\"]\n"
     );

@@ -1,14 +1,14 @@
 //! The relay through the real binary: coturn's client, a client that breaks the rules, and floods.
 
 use guesthouse_tests::relay::{Client, challenge, credential, expiring};
-use guesthouse_tests::{House, clients};
+use guesthouse_tests::{House, clients, guest, plugin};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 const SECRET: &str = "a secret of the tests, and of nobody else";
@@ -316,9 +316,16 @@ fn quotas_hold_and_the_operator_sees_and_ends_allocations() {
 }
 
 #[test]
-fn a_flood_of_strangers_leaves_the_memory_as_it_was() {
+fn a_flood_of_strangers_leaves_the_memory_as_it_was_and_requests_answered() {
     const PACKETS: u64 = 200_000;
-    let house = plain("");
+    let config = "[server]\naccess_log = false\n[turn]\nlisten = [\"udp://127.0.0.1:0\"]\n"
+        .to_owned()
+        + &plugin(
+            "hello",
+            &guest("wit_bindgen"),
+            "routes = [\"/*\"]\ninstances = { reuse = 1000 }",
+        );
+    let house = House::start_with(&config, &[("TURN_SECRET", SECRET)]);
     let relay = listener(&house, "udp");
     let packet = challenge().raw;
     let flood = |packets: u64| {
@@ -331,10 +338,31 @@ fn a_flood_of_strangers_leaves_the_memory_as_it_was() {
             }
         }
     };
-    flood(10_000);
-    let before = house.rss_kib();
-    flood(PACKETS);
-    let after = house.rss_kib();
+    // All through the flood somebody asks for something else. (`cargo xtask bench --only turn` has the latencies.)
+    let over = AtomicBool::new(false);
+    let ask = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = reqwest::Client::new();
+            let mut asked = 0;
+            while !over.load(Ordering::Relaxed) {
+                let answer = client.get(&house.url).send().await.unwrap();
+                assert_eq!(answer.status(), 200);
+                asked += 1;
+            }
+            asked
+        })
+    };
+    let (before, after) = std::thread::scope(|scope| {
+        let asking = scope.spawn(ask);
+        flood(10_000);
+        let before = house.rss_kib();
+        flood(PACKETS);
+        let after = house.rss_kib();
+        over.store(true, Ordering::Relaxed);
+        assert!(asking.join().unwrap() > 0);
+        (before, after)
+    });
     assert!(after < before + 2048, "{before} KiB before, {after} KiB after");
     assert_eq!(house.api("/v1/turn")["allocations"], 0);
     // Hardly any of them was answered, and whoever has a credential is served all the same.

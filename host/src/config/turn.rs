@@ -58,6 +58,8 @@ pub struct Turn {
     pub bandwidth: u64,
     /// The same of one user. Default 8 MiB.
     pub user_bandwidth: u64,
+    /// The same of all users. Default 128 MiB.
+    pub total_bandwidth: u64,
     /// Connections over TCP and TLS at a time. Default 1000.
     pub connections: usize,
     /// The same from one network: a /24 of IPv4, a /56 of IPv6. Default 100.
@@ -112,6 +114,7 @@ impl Default for Turn {
             lifetime: Duration::from_secs(3600),
             bandwidth: 4 << 20,
             user_bandwidth: 8 << 20,
+            total_bandwidth: 128 << 20,
             connections: 1000,
             network_connections: 100,
             queue: 256 << 10,
@@ -231,6 +234,7 @@ pub(super) fn turn(mut reader: Reader<'_>, file: &Path, turn: &mut Turn) {
     reader.duration("lifetime", &mut turn.lifetime, SECOND * 60..=DAY);
     reader.size("bandwidth", &mut turn.bandwidth, 0..=1 << 40);
     reader.size("user_bandwidth", &mut turn.user_bandwidth, 0..=1 << 40);
+    reader.size("total_bandwidth", &mut turn.total_bandwidth, 0..=1 << 40);
     reader.number("connections", &mut turn.connections, 1..=100_000);
     reader.number("network_connections", &mut turn.network_connections, 1..=100_000);
     reader.size("queue", &mut turn.queue, 4096..=64 << 20);

@@ -297,6 +297,7 @@ impl Relay {
                 lifetime: turn.lifetime,
                 bandwidth: turn.bandwidth,
                 user_bandwidth: turn.user_bandwidth,
+                total_bandwidth: turn.total_bandwidth,
             },
             counters: counters.clone(),
         }));

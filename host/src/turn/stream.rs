@@ -31,6 +31,14 @@ const STALLED: Duration = Duration::from_secs(30);
 /// Bytes that are read, and written, at a time.
 const PIECE: usize = 16 << 10;
 
+/// Bytes of answers that may wait beyond what peers send: over a stream, a client asks only once.
+const FOR_ANSWERS: usize = 4 << 10;
+
+/// Whether a packet answers a request: a message of one of the two classes of responses.
+fn is_answer(packet: &[u8]) -> bool {
+    packet.first().is_some_and(|first| first & 0b1100_0001 == 1)
+}
+
 /// How many connections there are.
 pub(super) struct Connections {
     most: usize,
@@ -102,8 +110,9 @@ struct Connection {
 
 impl Transport for Connection {
     fn send_to(&self, packet: &[u8], _: SocketAddr) -> io::Result<()> {
+        let most = self.queue + if is_answer(packet) { FOR_ANSWERS } else { 0 };
         let waiting = self.waiting.fetch_add(packet.len(), Ordering::Relaxed);
-        if waiting.saturating_add(packet.len()) > self.queue {
+        if waiting.saturating_add(packet.len()) > most {
             self.waiting.fetch_sub(packet.len(), Ordering::Relaxed);
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -315,5 +324,26 @@ mod tests {
         assert!(connection.send_to(&[0; 4], client).is_ok());
         assert_eq!(waits.try_recv().unwrap().len() + waits.try_recv().unwrap().len(), 10);
         assert!(waits.try_recv().is_err());
+        // An answer has a place all the same, as long as the client takes some of them.
+        let answer = [1; 20];
+        assert!((0..FOR_ANSWERS / 20).all(|_| connection.send_to(&answer, client).is_ok()));
+        assert!(connection.send_to(&answer, client).is_err());
+        assert!(connection.send_to(&[0; 1], client).is_err());
+    }
+
+    #[test]
+    fn answers_are_told_from_what_peers_send() {
+        for (packet, answer) in [
+            // Success and error of Allocate, and of CreatePermission.
+            ([0x01, 0x03], true),
+            ([0x01, 0x13], true),
+            ([0x01, 0x18], true),
+            // A Data indication, and ChannelData.
+            ([0x00, 0x17], false),
+            ([0x40, 0x00], false),
+            ([0x41, 0x01], false),
+        ] {
+            assert_eq!(is_answer(&packet), answer, "{packet:?}");
+        }
     }
 }

@@ -31,6 +31,8 @@ pub struct Limits {
     pub bandwidth: u64,
     /// The same for all allocations of one user.
     pub user_bandwidth: u64,
+    /// The same for all allocations together.
+    pub total_bandwidth: u64,
 }
 
 impl Default for Limits {
@@ -43,6 +45,7 @@ impl Default for Limits {
             lifetime: Duration::from_secs(3600),
             bandwidth: 0,
             user_bandwidth: 0,
+            total_bandwidth: 0,
         }
     }
 }
@@ -69,11 +72,11 @@ impl TransportKind {
 }
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($(#[doc = $doc:literal] $name:ident,)*) => {
         /// What has happened since the start.
         #[derive(Debug, Default)]
         pub struct Counters {
-            $($(#[$doc])* pub $name: AtomicU64,)*
+            $(#[doc = $doc] pub $name: AtomicU64,)*
             /// Bytes and packets by transport.
             pub traffic: [Traffic; 3],
         }
@@ -82,6 +85,11 @@ macro_rules! counters {
             /// Each counter with its name.
             pub fn list(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name.load(Ordering::Relaxed)),)*]
+            }
+
+            /// What each counter counts, in the same order.
+            pub fn help() -> Vec<&'static str> {
+                vec![$($doc.trim_ascii(),)*]
             }
         }
     };
@@ -127,7 +135,7 @@ counters! {
     denied_packets,
     /// Packets to peers without a permission or channel, or from them.
     unpermitted_packets,
-    /// Packets over the bandwidth of an allocation or a user.
+    /// Packets over the bandwidth of an allocation, a user or the server.
     throttled_packets,
     /// Packets that the system or a slow client would not take.
     dropped_packets,

@@ -24,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) policy: Arc<dyn Policy>,
     pub(crate) limits: Limits,
     pub(crate) counters: Arc<Counters>,
+    /// Of all allocations together.
+    pub(crate) bucket: Bucket,
     relays: RwLock<Relays>,
 }
 
@@ -37,7 +39,8 @@ struct Relays {
 
 impl Shared {
     pub(crate) fn new(policy: Arc<dyn Policy>, limits: Limits, counters: Arc<Counters>) -> Self {
-        Self { policy, limits, counters, relays: RwLock::default() }
+        let bucket = Bucket::new(limits.total_bandwidth);
+        Self { policy, limits, counters, bucket, relays: RwLock::default() }
     }
 
     /// Whether an address may become a peer.
@@ -88,6 +91,8 @@ pub(crate) struct Manager {
     reservations: Mutex<HashMap<[u8; 8], Reservation>>,
     relay_addr_generator: Arc<dyn RelayAddressGenerator>,
     next: AtomicU64,
+    /// Allocations that are there or being made.
+    places: AtomicUsize,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -120,6 +125,7 @@ impl Manager {
             reservations: Mutex::default(),
             relay_addr_generator,
             next: AtomicU64::new(1),
+            places: AtomicUsize::new(0),
             shared,
         }
     }
@@ -149,15 +155,23 @@ impl Manager {
         user: &str,
         wish: &Wish,
     ) -> std::result::Result<(Arc<Allocation>, Option<[u8; 8]>), Refusal> {
-        if self.len() >= self.shared.limits.allocations {
+        // The place first: listeners on several threads would otherwise take the last one together.
+        let most = self.shared.limits.allocations;
+        let free = |taken: usize| (taken < most).then_some(taken + 1);
+        if self.places.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free).is_err() {
             return Err(Refusal::Capacity);
         }
-        let user = self.join(user)?;
-        let made = self.make(five_tuple, turn_socket, user.clone(), wish);
-        if made.is_none() {
-            self.leave(&user);
+        let made = self.join(user).and_then(|user| {
+            let made = self.make(five_tuple, turn_socket, user.clone(), wish);
+            made.ok_or_else(|| {
+                self.leave(&user);
+                Refusal::Capacity
+            })
+        });
+        if made.is_err() {
+            self.places.fetch_sub(1, Ordering::Relaxed);
         }
-        made.ok_or(Refusal::Capacity)
+        made
     }
 
     fn make(
@@ -236,6 +250,7 @@ impl Manager {
             relays.by_local.remove(&allocation.local_addr);
         }
         self.leave(&allocation.user);
+        self.places.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Counts one more allocation of a user.

@@ -220,7 +220,9 @@ impl Allocation {
     }
 
     fn may_relay(&self, bytes: usize) -> bool {
-        let may = self.bucket.take(bytes) && self.user.bucket.take(bytes);
+        let may = self.bucket.take(bytes)
+            && self.user.bucket.take(bytes)
+            && self.shared.bucket.take(bytes);
         if !may {
             count(&self.shared.counters.throttled_packets);
         }
