@@ -4,7 +4,7 @@
 //! They go into the target folder and are kept there. One that can't be had costs its row, never the run.
 
 use crate::build::{build, guests};
-use crate::prerequisites::find_program;
+use crate::prerequisites::{COTURN, find_program, install};
 use crate::{Workspace, must, step};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
@@ -19,16 +19,17 @@ const WORKERD: &str = "1.20261117.1";
 
 const ESBUILD: &str = "0.28.2";
 
-const OTHERS: [&str; 5] = ["wasmtime-serve", "workerd", "nginx", "esbuild", "transpile-native"];
+const OTHERS: [&str; 6] =
+    ["wasmtime-serve", "workerd", "nginx", "coturn", "esbuild", "transpile-native"];
 
 const HELP: &str = "\
 cargo xtask bench [--quick] [--only NAME] [--with LIST] [--docs]
 
   --quick   under two minutes: for comparing a change with what was before, not for publishing
   --only    one measure: hello, asset, kv, start, memory, events, switch, tokens, streams,
-            transpile, neighbour, rooms, sockets
-  --with    which others to compare with: wasmtime-serve,workerd,nginx,esbuild,transpile-native
-            (default: all), or none
+            transpile, neighbour, rooms, sockets, turn
+  --with    which others to compare with: wasmtime-serve,workerd,nginx,coturn,esbuild,
+            transpile-native (default: all), or none
   --docs    write docs/performance.md and its plots
 
 It needs two cores, and nothing else that is busy on them.";
@@ -62,10 +63,11 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     run.args(pass)
         .env("GUESTHOUSE_HOUSE", workspace.house())
         .env("GUESTHOUSE_GUESTS", workspace.guests());
-    let others: [(&str, &str, Find); 5] = [
+    let others: [(&str, &str, Find); 6] = [
         ("wasmtime-serve", "--wasmtime", wasmtime),
         ("workerd", "--workerd", workerd),
         ("nginx", "--nginx", nginx),
+        ("coturn", "--coturn", coturn),
         ("esbuild", "--esbuild", esbuild),
         ("transpile-native", "--transpile", transpile_native),
     ];
@@ -168,6 +170,12 @@ fn nginx(_: &Workspace) -> Result<PathBuf> {
     find_program("nginx")
         .or_else(|| sbin.exists().then(|| sbin.to_owned()))
         .context("it is not installed (`apt-get install nginx-light`)")
+}
+
+/// From the package that the tests take its client from.
+fn coturn(_: &Workspace) -> Result<PathBuf> {
+    install(&[COTURN])?;
+    find_program("turnserver").context("the package coturn was installed without turnserver")
 }
 
 fn is_version(program: &Path, version: &str) -> bool {

@@ -16,6 +16,7 @@ mod streams;
 mod subjects;
 mod switch;
 mod transpile;
+mod turn;
 
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
@@ -70,6 +71,7 @@ fn main() -> Result<()> {
             "--workerd" => tools.workerd = Some(value()?.into()),
             "--esbuild" => tools.esbuild = Some(value()?.into()),
             "--transpile" => tools.transpile = Some(value()?.into()),
+            "--coturn" => tools.coturn = Some(value()?.into()),
             "--nginx" => tools.nginx = Some(value()?.into()),
             _ => bail!("unknown argument {argument}"),
         }

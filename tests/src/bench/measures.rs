@@ -107,7 +107,7 @@ pub fn all(effort: Effort, tools: &Tools, only: &str) -> Result<Results> {
     let folder = tempfile::tempdir()?;
     let bench = Bench { effort, tools, folder: &folder };
     type Measure = fn(&Bench<'_>, &mut Results) -> Result<()>;
-    let measures: [(&str, Measure); 13] = [
+    let measures: [(&str, Measure); 14] = [
         ("hello", hello),
         ("asset", asset),
         ("kv", kv),
@@ -121,6 +121,7 @@ pub fn all(effort: Effort, tools: &Tools, only: &str) -> Result<Results> {
         ("neighbour", neighbour),
         ("rooms", super::rooms::rooms),
         ("sockets", super::rooms::sockets),
+        ("turn", super::turn::turn),
     ];
     for (name, measure) in measures {
         if name.contains(only) {

@@ -19,6 +19,8 @@ pub struct Tools {
     pub workerd: Option<PathBuf>,
     /// `nginx`.
     pub nginx: Option<PathBuf>,
+    /// coturn's `turnserver`.
+    pub coturn: Option<PathBuf>,
     /// The folder whose `node_modules` has `esbuild` and `esbuild-wasm`.
     pub esbuild: Option<PathBuf>,
     /// `transpile-native`.
