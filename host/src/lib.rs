@@ -18,9 +18,10 @@
 //! | `capabilities` | what a guest can be granted, a file an interface |
 //! | `config` | guesthouse.toml, typed |
 //! | `storage` | where data lives |
-//! | `body`, `headers`, `fault`, `line_quota` | small things that several share |
+//! | `answers`, `body`, `headers`, `fault`, `line_quota` | small things that several share |
 
 pub mod admin;
+pub mod answers;
 pub mod auth;
 pub mod body;
 pub mod cache;

@@ -1,29 +1,34 @@
 //! The operator's API.
 //!
-//! Owns the second door of the house. Everything but the bare "are you there?" needs the token, and nothing
-//! is answered to a web page: a request with an `Origin`, or for a host that is not this door's own
-//! address, comes from a browser that someone lured here. docs/admin-api.md lists the calls.
+//! Owns the second door of the house. Everything but the bare "are you there?" and the dashboard's page, which has
+//! nothing in it, needs the token. Nothing is answered to any other web page: a request with a foreign `Origin`,
+//! or for a host that is not this door's own address, comes from a browser that someone lured here.
+//! docs/admin-api.md lists the calls.
 
 mod canary;
+mod dashboard;
 mod deployments;
 mod error;
 mod kv;
+mod metrics;
 mod rooms;
 mod token;
 mod turn;
 
 pub use token::Token;
 
+use crate::answers::{Answers, BOUNDS};
 use crate::body::Body;
 use crate::cache::ResponseCache;
 use crate::engine::Engine;
 use crate::plugins::{Plugins, Slot, State};
 use crate::rooms::Rooms;
+use crate::server::House;
 use crate::storage::Store;
 use crate::turn::Relay;
 use bytes::Bytes;
 use error::{ApiError, json_response};
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -33,10 +38,12 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+/// Where a browser says that a request comes from.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -47,11 +54,13 @@ pub struct Admin {
     store: Arc<dyn Store>,
     plugins: Arc<Plugins>,
     rooms: Arc<Rooms>,
+    house: Arc<House>,
     cache: Option<Arc<ResponseCache>>,
     engine: Arc<Engine>,
     relay: Option<Arc<Relay>>,
     token: Token,
     address: SocketAddr,
+    since: SystemTime,
 }
 
 /// Serves until `shutdown`.
@@ -89,18 +98,18 @@ pub async fn serve(admin: Arc<Admin>, listener: TcpListener, shutdown: Cancellat
 
 impl Admin {
     /// The API for this house, at this address.
-    #[allow(clippy::too_many_arguments, reason = "everything that an operator may act on")]
     pub fn new(
         store: Arc<dyn Store>,
-        plugins: Arc<Plugins>,
-        rooms: Arc<Rooms>,
+        house: Arc<House>,
         cache: Option<Arc<ResponseCache>>,
         engine: Arc<Engine>,
         relay: Option<Arc<Relay>>,
         token: Token,
         address: SocketAddr,
     ) -> Arc<Self> {
-        Arc::new(Self { store, plugins, rooms, cache, engine, relay, token, address })
+        let (plugins, rooms) = (house.plugins.clone(), house.rooms.clone());
+        let since = SystemTime::now();
+        Arc::new(Self { store, plugins, rooms, house, cache, engine, relay, token, address, since })
     }
 
     /// Answers one call.
@@ -129,7 +138,11 @@ impl Admin {
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::fmt::Display,
     {
-        self.refuse_browsers(request.headers())?;
+        let is_page = request.uri().path() == "/" && request.method() == Method::GET;
+        self.refuse_browsers(request.headers(), is_page)?;
+        if is_page {
+            return Ok(dashboard::page());
+        }
         let path = request.uri().path().to_owned();
         let segments: Vec<String> = path
             .trim_start_matches('/')
@@ -152,6 +165,7 @@ impl Admin {
         }
         let method = request.method().clone();
         match (method.as_str(), segments.as_slice()) {
+            ("GET", ["metrics"]) => Ok(metrics::answer(self)),
             ("GET", ["v1", "health"]) => Ok(json_response(StatusCode::OK, &self.health())),
             ("GET", ["v1", "plugins"]) => {
                 let active = self.plugins.active();
@@ -179,21 +193,24 @@ impl Admin {
             }
             (method, ["v1", "turn", rest @ ..]) => turn::route(self, method, rest),
             (_, ["v1", "kv", rest @ ..]) => kv::route(self, request, rest).await,
-            (_, ["v1", "health" | "plugins", ..]) if method != Method::GET => Err(ApiError::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method",
-                format!("{method} is not a method of {path}."),
-            )),
+            (_, [""] | ["metrics"] | ["v1", "health" | "plugins", ..]) if method != Method::GET => {
+                Err(ApiError::new(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "method",
+                    format!("{method} is not a method of {path}."),
+                ))
+            }
             _ => Err(ApiError::not_found(format!(
                 "There is no call {method} {path}; docs/admin-api.md lists them."
             ))),
         }
     }
 
-    /// DNS rebinding and forged cross-site requests come with a foreign host or an origin.
-    fn refuse_browsers(&self, headers: &http::HeaderMap) -> Result<(), ApiError> {
-        let host =
-            headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    /// DNS rebinding and forged cross-site requests come with a foreign host or an origin. The dashboard's own
+    /// requests come with neither; to its page a link may lead from anywhere, and it is in no frame.
+    fn refuse_browsers(&self, headers: &http::HeaderMap, is_page: bool) -> Result<(), ApiError> {
+        let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        let host = text(header::HOST).unwrap_or_default();
         let name = host
             .parse::<http::uri::Authority>()
             .map(|authority| authority.host().trim_matches(['[', ']']).to_owned())
@@ -202,11 +219,16 @@ impl Admin {
             || name.parse::<IpAddr>().is_ok_and(|ip| {
                 ip.is_loopback() || ip == self.address.ip() || self.address.ip().is_unspecified()
             });
-        if headers.contains_key(header::ORIGIN) || !own {
+        let foreign = headers.contains_key(header::ORIGIN)
+            && text(header::ORIGIN).and_then(|origin| origin.strip_prefix("http://")) != Some(host);
+        let site = text(SEC_FETCH_SITE);
+        let lured = !is_page && site.is_some_and(|site| !matches!(site, "same-origin" | "none"));
+        if foreign || lured || !own {
             return Err(ApiError::new(
                 StatusCode::FORBIDDEN,
                 "not-for-browsers",
-                "The admin API answers programs that call it by its own address, and no web pages.",
+                "The admin API answers programs and its own dashboard, by its own address, and no other web \
+                 pages.",
             ));
         }
         Ok(())
@@ -243,6 +265,8 @@ impl Admin {
                 "compilations": self.engine.compilations(),
             },
             "deployment": deployments::summary(&self.plugins),
+            "connections": self.house.connections.load(Relaxed),
+            "answers": show_answers(&self.house.answers),
             "cache": self.cache.as_ref().map(|cache| cache.stats()),
             "turn": self.relay.as_ref().map(|relay| json!({
                 "allocations": relay.server().allocations(),
@@ -290,6 +314,19 @@ fn state(slot: &Slot) -> (&'static str, Option<String>) {
     }
 }
 
+/// Answers by the class of their status, and by the time until their head was there: pairs of an upper bound in
+/// microseconds and a count; the last has no bound.
+fn show_answers(answers: &Answers) -> Value {
+    let sum = answers.sum();
+    let statuses: serde_json::Map<String, Value> = (1..)
+        .zip(sum.statuses)
+        .map(|(class, count)| (format!("{class}xx"), count.into()))
+        .collect();
+    let bounds = BOUNDS.iter().copied().map(Some).chain([None]);
+    let times: Vec<(Option<u64>, u64)> = bounds.zip(sum.times).collect();
+    json!({ "statuses": statuses, "times": times, "micros": sum.micros })
+}
+
 /// What an operator wants to know of a plugin. Secrets by name only.
 fn status(slot: &Slot) -> Value {
     let plugin = &slot.plugin;
@@ -308,12 +345,14 @@ fn status(slot: &Slot) -> Value {
         "secrets": plugin.secrets,
         "config": plugin.config,
         "cache": slot.cache.is_some(),
+        "answers": show_answers(&slot.answers),
         "version": version.as_ref().map(|version| json!({
             "digest": version.digest,
             "size": version.size,
             "interface": version.interface(),
             "requests": version.counters.requests.load(Relaxed),
             "running": version.running(),
+            "queued": version.queued(),
             "breaker": version.breaker(),
             "failures": version.counters.failures.load(Relaxed),
             "instances_made": version.counters.instances.load(Relaxed),

@@ -4,6 +4,7 @@
 //! found before anything starts; the doors open last and close first.
 
 use crate::admin::{self, Admin};
+use crate::answers::Answers;
 use crate::auth::{Authenticator, DEV_ISSUER, DevIssuer, Tickets};
 use crate::cache::ResponseCache;
 use crate::capabilities::settings::HostSettings;
@@ -137,7 +138,15 @@ pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
         ledger: ledger.clone(),
         trusted_proxies: config.server.trusted_proxies.clone(),
     };
-    let house = Arc::new(House { plugins: plugins.clone(), rooms: rooms.clone(), gate, log, idle });
+    let house = Arc::new(House {
+        plugins: plugins.clone(),
+        rooms: rooms.clone(),
+        gate,
+        log,
+        idle,
+        answers: Answers::default(),
+        connections: Arc::default(),
+    });
 
     let doors = server::bind(config.server.listen, threads, "--listen or server.listen")?;
     let admin_door = server::bind(config.server.admin, 1, "--admin or server.admin")?;
@@ -153,16 +162,7 @@ pub(super) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
 
     let shutdown = Shutdown::default();
     let serving = server::start(&config.server, doors, &house, &shutdown)?;
-    let admin = Admin::new(
-        store,
-        plugins.clone(),
-        rooms.clone(),
-        cache,
-        engine,
-        relay.clone(),
-        token,
-        admin_address,
-    );
+    let admin = Admin::new(store, house, cache, engine, relay.clone(), token, admin_address);
     println!("listening on http://{listen}");
     println!("admin on http://{admin_address}");
     for (kind, address) in relay.iter().flat_map(|relay| relay.listeners()) {

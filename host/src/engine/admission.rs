@@ -73,6 +73,11 @@ impl Admission {
             .unwrap_or(Err(Failure::Wall(self.limits.wall)))
     }
 
+    /// Requests that wait for their turn.
+    pub(super) fn waiting(&self) -> u32 {
+        self.waiting.load(Relaxed)
+    }
+
     /// Requests at work.
     pub(super) fn running(&self) -> usize {
         (self.limits.concurrency as usize).saturating_sub(self.plugin.available_permits())

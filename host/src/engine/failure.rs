@@ -3,6 +3,7 @@
 //! Owns the list of what can go wrong between the arrival of a request at a plugin and its answer, with
 //! the knob for each. What the client may know of it is decided in one other place, by the server.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Why a plugin gave no answer.
@@ -73,7 +74,46 @@ pub enum Failure {
     Dropped,
 }
 
+/// Failures by their reason, for whoever looks.
+#[derive(Debug, Default)]
+pub struct Reasons([AtomicU64; REASONS.len()]);
+
+const REASONS: [&str; 7] = ["trap", "cpu", "wall", "memory", "instance", "replaced", "other"];
+
+impl Reasons {
+    pub(super) fn count(&self, failure: &Failure) {
+        let reason = failure.reason();
+        let counts = REASONS.iter().zip(&self.0);
+        if let Some((_, count)) = counts.into_iter().find(|(known, _)| **known == reason) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Each reason, and how often it was one.
+    pub fn list(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        REASONS.into_iter().zip(self.0.iter().map(|count| count.load(Relaxed)))
+    }
+}
+
 impl Failure {
+    /// In one word.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Trapped(_) => "trap",
+            Self::Cpu(_) => "cpu",
+            Self::Wall(_) => "wall",
+            Self::Memory(_) | Self::MemoryOfAll => "memory",
+            Self::Instance(_) | Self::NoPlace(_) => "instance",
+            Self::Replaced(_) => "replaced",
+            Self::Silent
+            | Self::GaveUp(_)
+            | Self::QueueFull { .. }
+            | Self::NoTurn(_)
+            | Self::Broken { .. }
+            | Self::Dropped => "other",
+        }
+    }
+
     /// Whether the plugin did it to itself, so that it counts for its circuit breaker.
     pub(crate) fn is_own_fault(&self) -> bool {
         match self {

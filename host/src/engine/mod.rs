@@ -51,7 +51,7 @@ mod watch;
 
 pub use breaker::BreakerStatus;
 pub(crate) use breaker::{Breaker, Change, Ticket};
-pub use failure::Failure;
+pub use failure::{Failure, Reasons};
 pub use lane::Lane;
 pub use room::{Call, Returned, RoomInstance};
 pub use settings::Decisions;

@@ -246,6 +246,7 @@ impl Version {
 
     fn report_room(&self, failure: &Failure, room: &str) {
         self.counters.failures.fetch_add(1, Relaxed);
+        self.counters.reasons.count(failure);
         tracing::error!(
             plugin = %self.plugin.name,
             digest = self.digest.get(..12).unwrap_or_default(),

@@ -8,7 +8,7 @@ use super::admission::{Admission, Permit};
 use super::answer::{Answer, StopUnlessAnswered};
 use super::breaker::{Breaker, BreakerStatus, Change, Ticket};
 use super::concurrent::Concurrent;
-use super::failure::Failure;
+use super::failure::{Failure, Reasons};
 use super::idle::IdleCount;
 use super::lane::{Lane, Owner, Run, SlowLane, Stop};
 use super::meter::{Meter, SLICE, Verdict};
@@ -55,6 +55,8 @@ pub struct Counters {
     pub instances: AtomicU64,
     /// Traps, deadlines and memory caps included.
     pub failures: AtomicU64,
+    /// The same by what they were.
+    pub reasons: Reasons,
     /// Requests that were moved to the slow lane.
     pub moved: AtomicU64,
     /// CPU time in microseconds.
@@ -174,6 +176,11 @@ impl Version {
     /// Requests at work.
     pub fn running(&self) -> usize {
         self.admission.running()
+    }
+
+    /// Requests that wait for their turn.
+    pub fn queued(&self) -> u32 {
+        self.admission.waiting()
     }
 
     /// Gives a request to the plugin and waits for the head of its response. With `patience` it waits for its
@@ -519,6 +526,7 @@ impl Version {
     /// Tells the operator.
     pub(crate) fn report(&self, failure: &Failure, id: Option<&http::HeaderValue>) {
         self.counters.failures.fetch_add(1, Relaxed);
+        self.counters.reasons.count(failure);
         if !self.may_say() {
             return;
         }

@@ -7,6 +7,7 @@
 
 use super::canary::Canary;
 use super::records::{Pointer, RolledBack, Share, now};
+use crate::answers::Answers;
 use crate::cache::Partition;
 use crate::config::Plugin;
 use crate::engine::{Version, Watch};
@@ -41,6 +42,8 @@ pub struct Slot {
     pub cache: Option<Partition>,
     /// Who looks how it does, when it begins as a canary.
     pub(super) watch: Option<Arc<Watch>>,
+    /// What clients were answered, by all versions of the plugin.
+    pub answers: Arc<Answers>,
     loaded: ArcSwapOption<Version>,
     state: parking_lot::Mutex<State>,
 }
@@ -53,6 +56,7 @@ impl Slot {
         digest: String,
         cache: Option<Partition>,
         watch: Option<Arc<Watch>>,
+        answers: Arc<Answers>,
     ) -> Arc<Self> {
         Arc::new(Self {
             plugin,
@@ -60,6 +64,7 @@ impl Slot {
             digest,
             cache,
             watch,
+            answers,
             loaded: ArcSwapOption::empty(),
             state: parking_lot::Mutex::new(State::Compiling),
         })
@@ -177,7 +182,7 @@ impl Active {
     }
 
     /// All versions that serve.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Slot>> {
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Slot>> {
         self.slots().values().chain(self.canaries().values().map(|canary| &canary.slot))
     }
 

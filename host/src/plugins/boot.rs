@@ -11,6 +11,7 @@ use super::components::Components;
 use super::deploy::{Candidate, DeployError, DeployRequest, blocking, is_well};
 use super::records::{Pointer, Record, Records, RolledBack, Share, now};
 use super::{Active, Plugins, Slot};
+use crate::answers::AllAnswers;
 use crate::cache::ResponseCache;
 use crate::config::secrets::SecretText;
 use crate::config::{Config, ConfigErrors};
@@ -83,6 +84,7 @@ impl Plugins {
             last: Mutex::default(),
             records: Records::new(setup.store.clone()),
             components,
+            answers: AllAnswers::default(),
             setup,
         });
         let pointer = plugins.records.pointer().await?;

@@ -327,6 +327,7 @@ impl Plugins {
             candidate.record.digest.clone(),
             cache.map(ResponseCache::partition),
             is_canary.then(|| Watch::new(candidate.plugin.canary)),
+            self.answers.of(&candidate.record.plugin),
         )
     }
 

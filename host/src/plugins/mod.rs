@@ -41,6 +41,7 @@ pub use plan::{Change, Code, Difference, Kind, Plan, Setting};
 pub use records::{KEPT, Pointer, Record, RolledBack, Share};
 pub use rooms::ActiveVersions;
 
+use crate::answers::AllAnswers;
 use arc_swap::ArcSwap;
 use components::Components;
 use parking_lot::Mutex;
@@ -62,6 +63,7 @@ pub struct Plugins {
     last: Mutex<Option<Outcome>>,
     records: Records,
     components: Components,
+    answers: AllAnswers,
     setup: Setup,
 }
 

@@ -117,7 +117,7 @@ pub fn start(
     house: &Arc<House>,
     shutdown: &Shutdown,
 ) -> io::Result<Vec<JoinHandle<()>>> {
-    let connections = Arc::new(AtomicUsize::new(0));
+    let connections = &house.connections;
     let mut threads = Vec::new();
     for (number, listener) in listeners.into_iter().enumerate() {
         let settings = settings.clone();

@@ -9,6 +9,7 @@ use super::failure::{self, Refusal};
 use super::gate::{Gate, Passed};
 use super::request_id;
 use super::room::{Held, Seat};
+use crate::answers::Answers;
 use crate::body::{Body, BodyError, declared_length};
 use crate::cache::Decision;
 use crate::headers::X_REQUEST_ID;
@@ -25,6 +26,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -40,6 +42,10 @@ pub struct House {
     pub log: Option<AccessLog>,
     /// How long a client may be silent in the middle of a body.
     pub idle: Duration,
+    /// What was answered that belongs to no plugin.
+    pub answers: Answers,
+    /// Connections of clients at the moment.
+    pub connections: Arc<AtomicUsize>,
 }
 
 /// The service of one connection.
@@ -158,6 +164,8 @@ impl House {
         mut response: Response<Body>,
     ) -> Response<Logged> {
         let Opening { began, id, entry, is_head } = opening;
+        let answers = slot.as_ref().map_or(&self.answers, |slot| &slot.answers);
+        answers.count(response.status().as_u16(), began.elapsed());
         response.headers_mut().insert(X_REQUEST_ID, id);
         let declared = declared_length(response.headers());
         let bodyless = matches!(response.status().as_u16(), 100..=199 | 204 | 304);

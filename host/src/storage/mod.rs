@@ -261,4 +261,18 @@ pub trait Store: Send + Sync + 'static {
 
     /// The limits in force.
     fn limits(&self) -> &Limits;
+
+    /// How the engine fares, for whoever looks; from memory.
+    fn figures(&self) -> Vec<Figure>;
+}
+
+/// A number that an engine gives of itself.
+#[derive(Clone, Debug)]
+pub struct Figure {
+    /// Its name, in the words of metrics.
+    pub name: &'static str,
+    /// What it is.
+    pub help: &'static str,
+    /// What it is at the moment.
+    pub value: u64,
 }

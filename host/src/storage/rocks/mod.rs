@@ -7,12 +7,13 @@
 //! replaced while it is being read.
 
 mod chunks;
+mod figures;
 mod format;
 mod rooms;
 mod writer;
 
 use super::{
-    Answer, Effect, Entry, Info, Limits, ListOptions, Operation, Page, PutOptions, Store,
+    Answer, Effect, Entry, Figure, Info, Limits, ListOptions, Operation, Page, PutOptions, Store,
     StoreError, ValueStream,
 };
 use crate::config::Durability;
@@ -415,6 +416,10 @@ impl Store for Rocks {
 
     fn limits(&self) -> &Limits {
         &self.inner.limits
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        self.inner.figures()
     }
 }
 
