@@ -5,6 +5,7 @@ pub mod clients;
 pub mod cms;
 mod compiled;
 pub mod deploy;
+pub mod live;
 mod port;
 pub mod relay;
 pub mod websocket;

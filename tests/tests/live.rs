@@ -1,34 +1,18 @@
 //! The live plugin: one program, edited through every door by clients that know nothing of each other.
 
+use guesthouse_tests::House;
 use guesthouse_tests::clients::{node_command, python_command, text_of};
 use guesthouse_tests::deploy::put;
+use guesthouse_tests::live::{component, config, house_with_auth};
 use guesthouse_tests::websocket::WebSocket;
-use guesthouse_tests::{House, house_folder, plugin};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::Duration;
 
-fn component(name: &str) -> PathBuf {
-    house_folder().join(format!("plugins/{name}.wasm"))
-}
-
-/// The plugins as the reference configuration has them.
-fn config(live: &Path, rest: &str) -> String {
-    let grants = "routes = [\"/mcp\", \"/api/room\"]\npeers = [\"live\"]\ncalls = [\"transpile\"]\n\
-        rooms = { routes = [\"/live/{room}\", \"/live/{room}/*\", \"/api-v1/{room}/*\"] }\n";
-    plugin("live", live, &format!("{grants}{rest}"))
-        + &plugin(
-            "transpile",
-            &component("transpile"),
-            "routes = [\"/transpile\"]\nkv = [\"default\"]",
-        )
-}
-
 fn house() -> House {
-    House::start(&config(&component("live"), ""))
+    guesthouse_tests::live::house("")
 }
 
 /// A client of plain requests.
@@ -423,17 +407,6 @@ async fn a_lone_client_stays_connected_and_its_room_sleeps() {
     println!("{events} events");
 }
 
-/// A house whose verifier believes `Bearer good NAME`.
-fn house_with_auth(rest: &str) -> House {
-    let verifier =
-        plugin("verifier", &guesthouse_tests::guest("verifier"), "instances = { reuse = 1000 }");
-    let live = format!("auth = \"optional\"\n{rest}");
-    House::start(&format!(
-        "[auth]\nplugin = \"verifier\"\n{verifier}{}",
-        config(&component("live"), &live)
-    ))
-}
-
 #[tokio::test]
 async fn who_creates_a_room_owns_it_and_says_who_may_write() {
     let house = house_with_auth("");
@@ -496,35 +469,4 @@ async fn an_operator_may_keep_the_unknown_from_writing() {
     assert_eq!(nobody.put_code("a", "let n = 0;\n", false).await.status(), 403);
     assert_eq!(ann.put_code("a", "let n = 0;\n", false).await.status(), 200);
     assert_eq!(nobody.text("/live/a/code").await, "let n = 0;\n");
-}
-
-/// The same house with the playground, as the reference configuration has it.
-fn house_with_playground() -> Option<House> {
-    let pages = house_folder().join("playground");
-    if !pages.exists() {
-        guesthouse_tests::clients::skip("the playground was not built: it wants Node.js");
-        return None;
-    }
-    let playground = plugin(
-        "playground",
-        &component("assets"),
-        "routes = [\"/live/{room}\", \"/playground/*\"]\nkv = [\"playground\"]\n\
-         config = { namespace = \"playground\", spa = \"index.html\" }\n",
-    );
-    let live = config(&component("live"), "").replace("\"/live/{room}\", ", "");
-    let house = House::start(&(live + &playground));
-    let (code, text) =
-        house.run(&["assets", "publish", "--plugin", "playground", pages.to_str().unwrap()]);
-    assert_eq!(code, 0, "{text}");
-    Some(house)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_browsers_edit_one_room_and_see_each_other_and_what_the_code_does() {
-    let Some(chromium) = guesthouse_tests::clients::chromium() else { return };
-    let Some(house) = tokio::task::block_in_place(house_with_playground) else { return };
-    let Some(mut command) = node_command("live-browser.mjs") else { return };
-    command.env("HOUSE", &house.url).env("GUESTHOUSE_CHROMIUM", chromium);
-    let output = guesthouse_tests::clients::finish(&mut command);
-    println!("{}", text_of(&output));
 }

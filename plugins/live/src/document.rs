@@ -6,6 +6,7 @@
 //! allocates much, a document that only grows, and a text that no session could hold.
 
 use crate::changes::changes;
+use crate::structs;
 use yrs::updates::decoder::Decode;
 use yrs::updates::encoder::Encode;
 use yrs::{
@@ -84,6 +85,7 @@ impl Document {
     /// What somebody with this state vector lacks. None: it is malformed.
     #[must_use]
     pub fn missing(&self, state_vector: &[u8]) -> Option<Vec<u8>> {
+        structs::clients(state_vector)?;
         let state_vector = StateVector::decode_v1(state_vector).ok()?;
         Some(self.doc.transact().encode_state_as_update_v1(&state_vector))
     }

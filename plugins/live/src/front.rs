@@ -1,13 +1,12 @@
-//! What is asked of the plugin and not of a room: `/mcp` and `/api/room`.
+//! What is asked of the plugin and not of a room: `/mcp`, `/api/room`, and the chat.
 //!
 //! Owns the way from there to a room. It holds nothing itself: the room decides what its caller may do, and the host
 //! tells it who that is.
 
-use crate::session::is_name;
+use crate::chat::{self, room_of};
 use crate::settings::Settings;
 use guesthouse_sdk::peers::{self, CallRequest, Header, RoomRef};
 use guesthouse_sdk::{Body, Handler, ReadError, Request, Response};
-use percent_encoding::percent_decode_str;
 use serde_json::json;
 
 /// Bytes of a message to `/mcp`.
@@ -34,6 +33,16 @@ impl Handler for Front {
                 .with("access-control-max-age", "86400"),
             ("/mcp", "POST") => mcp(&request),
             ("/api/room", "POST") => Response::text(200, new_name()).with("cache-control", "no-store"),
+            ("/api/chat", _) => match chat::of_referer(request.header("referer").as_deref()) {
+                Ok(room) => chat::answer(&request, &room),
+                Err(refused) => refused,
+            },
+            (path, _) if chat::of_path(path).is_some() => {
+                match chat::of_path(path).and_then(room_of) {
+                    Some(room) => chat::answer(&request, &room),
+                    None => refuse(400, "Invalid codeSpace"),
+                }
+            }
             ("/mcp" | "/api/room", _) => refuse(405, "Method not allowed; allowed are POST and OPTIONS")
                 .with("allow", "POST, OPTIONS"),
             _ => refuse(404, "Not found"),
@@ -60,10 +69,9 @@ fn new_name() -> String {
 fn room(request: &Request) -> Option<String> {
     let by_query = || {
         let query = request.query()?;
-        let value = query.split('&').find_map(|pair| pair.strip_prefix("codeSpace="))?;
-        Some(percent_decode_str(value).decode_utf8().ok()?.into_owned())
+        query.split('&').find_map(|pair| pair.strip_prefix("codeSpace=")).map(str::to_owned)
     };
-    request.header("x-codespace").or_else(by_query).filter(|name| is_name(name))
+    room_of(&request.header("x-codespace").or_else(by_query)?)
 }
 
 fn mcp(request: &Request) -> Response {
@@ -87,18 +95,7 @@ fn mcp(request: &Request) -> Response {
         body,
     };
     match peers::call_with(&RoomRef { class: Settings::read().class, name: room }, &call) {
-        Ok(answer) => {
-            let mut response = Response::new(answer.status);
-            for header in answer.headers {
-                if let Ok(value) = String::from_utf8(header.value)
-                    && !header.name.starts_with("access-control-")
-                    && header.name != "x-content-type-options"
-                {
-                    response = response.with(&header.name, value);
-                }
-            }
-            response.body(Body::Bytes(answer.body))
-        }
+        Ok(answer) => chat::from_room(answer),
         Err(error) => {
             eprintln!("the room can't be asked: {error}");
             refuse(503, "The room can't be asked at the moment").with("retry-after", "1")

@@ -16,8 +16,9 @@ const ANSWER: usize = 4 << 20;
 /// Nobody answered; for the operator.
 pub fn make(settings: &Settings, code: &str) -> Result<Result<String, Value>, String> {
     let source = utf8_percent_encode(&settings.jsx_import_source, NON_ALPHANUMERIC);
+    let rewrite = if settings.rewrite_imports { "&importMap=1" } else { "" };
     let url = format!(
-        "http://{}.internal/transpile?filename=index.tsx&jsxImportSource={source}",
+        "http://{}.internal/transpile?filename=index.tsx&jsxImportSource={source}{rewrite}",
         settings.transpile
     );
     let answer = fetch::Request::new("POST", url)

@@ -11,6 +11,7 @@
 //! | `u/NUMBER` | each update of the document since then |
 //! | `H/NUMBER`, `h/NUMBER/PIECE` | history: JSON about a state, and the state |
 //! | `V/NUMBER`, `v/NUMBER/PIECE` | versions, the same way |
+//! | `c/PIECE` | the last conversation of the chat, as JSON |
 //! | `P/NAME`, `p/NAME\0PIECE` | public files: JSON about one, and its bytes |
 
 use crate::access::Rights;
@@ -50,6 +51,8 @@ pub struct Jobs {
     pub transpile: Option<u64>,
     /// Put the session into the history, and compact the document.
     pub save: Option<u64>,
+    /// How often nobody could make JavaScript, since somebody last could.
+    pub failures: u32,
 }
 
 impl Jobs {

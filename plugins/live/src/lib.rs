@@ -6,19 +6,21 @@
 //! | file | owns |
 //! |---|---|
 //! | `session`, `delta`, `unidiff`, `changes` | the session, its hashes, and differences |
-//! | `document`, `wire` | the code as a Yjs document, and the messages of Yjs |
+//! | `document`, `wire`, `structs` | the code as a Yjs document, the messages of Yjs, and what an update holds |
 //! | `state`, `keep`, `settings` | the room at work, what it keeps, what the operator has set |
 //! | `talk`, `protocol` | `/live/{room}/websocket` |
 //! | `share` | `/live/{room}/yjs` |
 //! | `rest`, `answer`, `page`, `files`, `history` | plain requests |
 //! | `mcp`, `lines` | `/live/{room}/mcp` |
 //! | `front` | `/mcp`, `/api/room` |
+//! | `chat` | `/live/{room}/messages`, `/api/chat` |
 //! | `people`, `access` | who is here, and who may do what |
 //! | `javascript` | JavaScript of the code |
 
 pub mod access;
 pub mod answer;
 pub mod changes;
+mod chat;
 pub mod delta;
 pub mod document;
 pub mod files;
@@ -36,6 +38,7 @@ pub mod session;
 pub mod settings;
 pub mod share;
 pub mod state;
+pub mod structs;
 pub mod talk;
 pub mod unidiff;
 pub mod wire;
@@ -120,7 +123,7 @@ impl Room for Rooms {
     }
 }
 
-/// What stands behind the room's name, decoded; and whether it is `/api-v1`.
+/// What stands behind the room's name, decoded; and whether it is `/api-v1`. `/api/room/{room}/…` is `/live/{room}/…`.
 fn segments(target: &str) -> Done<(bool, Vec<String>)> {
     if !session::is_name(&self_room::name()) {
         return Err(refuse(
@@ -130,7 +133,11 @@ fn segments(target: &str) -> Done<(bool, Vec<String>)> {
     }
     let path = target.split('?').next().unwrap_or_default();
     let mut parts = path.split('/').skip(1);
-    let api = parts.next() == Some("api-v1");
+    let first = parts.next();
+    let api = first == Some("api-v1");
+    if first == Some("api") {
+        parts.next();
+    }
     let decode = |part: &str| {
         percent_encoding::percent_decode_str(part).decode_utf8().ok().map(|text| text.into_owned())
     };

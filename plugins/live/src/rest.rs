@@ -8,11 +8,15 @@ use crate::history::{self, List};
 use crate::page::{Script, page};
 use crate::session::Session;
 use crate::state::{Done, JSON, Live, YJS, refuse};
-use crate::{files, mcp, people};
+use crate::{files, keep, mcp, people};
 use guesthouse_sdk::room::Request;
 use serde_json::{Value, json};
 
 const CSS: &str = "text/css; charset=UTF-8";
+/// Where the last conversation is kept.
+const CONVERSATION: &[u8] = b"c/";
+/// Bytes of it; more would not fit into one transaction.
+const MOST_CONVERSATION: usize = 12 << 20;
 
 /// Answers a request. `path` are the segments behind the room's name, decoded.
 ///
@@ -28,6 +32,7 @@ pub fn answer(live: &mut Live, request: &Request, path: &[String]) -> Done<Answe
         ["public", rest @ ..] => return files::answer(live, request, &rest.join("/")),
         ["mcp"] => return mcp::answer(live, request),
         ["access"] => return access(live, request),
+        ["messages"] => return messages(live, request),
         ["versions"] if request.method == "POST" => return new_version(live, request),
         ["version", number, "restore"] => return restore(live, request, List::Versions, number),
         ["history", number, "restore"] => return restore(live, request, List::History, number),
@@ -54,6 +59,10 @@ pub fn answer(live: &mut Live, request: &Request, path: &[String]) -> Done<Answe
         ["index.js" | "index.mjs" | "js"] => javascript(live, request),
         ["index.css"] => Ok(Answer::current(CSS, &live.session().css)),
         ["htm"] => Ok(boxed(Answer::current(PAGE, &live.session().html))),
+        // A script that asks for the room wants what it says.
+        [] | [""] if crate::answer::field(request, "sec-fetch-dest") == Some("script") => {
+            javascript(live, request)
+        }
         [] | [""] | ["embed" | "iframe"] => {
             let none = live.session().transpiled.is_empty();
             live.transpile(none)?;
@@ -229,6 +238,36 @@ fn access(live: &mut Live, request: &Request) -> Done<Answer> {
         fields.insert("writers".to_owned(), live.meta.rights.writers.clone().into());
     }
     Ok(Answer::json(200, &value))
+}
+
+/// The last conversation of the chat, for those who could have had it. The chat itself is an endpoint beside the room,
+/// because its answers stream; it comes here to have one kept.
+fn messages(live: &mut Live, request: &Request) -> Done<Answer> {
+    let who = request.principal.as_ref();
+    match (request.method.as_str(), &request.peer) {
+        ("GET" | "HEAD", _) => {
+            if !live.may_write(who) {
+                return Err(refuse(403, "You may read this room but not change it"));
+            }
+            let kept = keep::get_blob(CONVERSATION)?;
+            let kept = if kept.is_empty() { b"{\"messages\":[]}".to_vec() } else { kept };
+            Ok(Answer::new(200, "application/json; charset=UTF-8", kept)
+                .with("cache-control", "no-store"))
+        }
+        ("PUT", Some(_)) => {
+            if request.body.len() > MOST_CONVERSATION {
+                return Err(refuse(413, "The conversation is too long to be kept"));
+            }
+            live.writable(who)?;
+            keep::put_blob(CONVERSATION, &request.body)?;
+            Ok(Answer::json(200, &json!({ "success": true })))
+        }
+        ("POST", _) => Err(refuse(
+            503,
+            "Nobody chats here: the operator must give the plugin the route /live/{room}/messages",
+        )),
+        _ => Ok(Answer::method("GET, HEAD, POST")),
+    }
 }
 
 /// `/api-v1/{room}/{code|run|session}`.

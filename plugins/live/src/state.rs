@@ -9,7 +9,7 @@ use crate::document::{Document, Refused};
 use crate::keep::{self, Jobs, Meta};
 use crate::session::{Field, Origin, Session};
 use crate::settings::Settings;
-use crate::{delta, wire};
+use crate::{delta, structs, wire};
 use guesthouse_sdk::peers;
 use guesthouse_sdk::room::{
     Audience, ConnId, Delivery, Error, Message, Principal, alarms, beginning_with, connections,
@@ -27,8 +27,10 @@ pub const YJS: &str = "yjs";
 const TRANSPILE_AFTER: u64 = 200;
 /// How long after an edit the session goes into the history, at the latest.
 const SAVE_AFTER: u64 = 30_000;
-/// How long after nobody could make JavaScript it is tried again.
-const AGAIN_AFTER: u64 = 600_000;
+/// How long after nobody could make JavaScript it is tried again: at first, when the plugin may only be starting, and
+/// twice as long each time, up to the most.
+const AGAIN_AFTER: u64 = 2000;
+const AGAIN_AT_MOST: u64 = 600_000;
 /// Updates since the last compaction: beyond, it is time. Their keys fit into one transaction.
 const MOST_UPDATES: u64 = 4000;
 /// Bytes of them, or those of the document if it has more.
@@ -73,6 +75,21 @@ struct Log {
     entries: u64,
     bytes: usize,
     snapshot: usize,
+    /// Structs of all of them, as they are written; what follows another becomes one with it later.
+    structs: usize,
+}
+
+impl Log {
+    fn of(snapshot: &[u8]) -> Self {
+        let structs = structs::count(snapshot).unwrap_or_default();
+        Self { snapshot: snapshot.len(), structs, ..Self::default() }
+    }
+
+    fn add(&mut self, update: &[u8]) {
+        self.entries += 1;
+        self.bytes += update.len();
+        self.structs += structs::count(update).unwrap_or_default();
+    }
 }
 
 /// The room in memory.
@@ -137,7 +154,7 @@ impl Live {
         if !snapshot.is_empty() {
             document.load(&snapshot).map_err(broken)?;
         }
-        let mut log = Log { next: 1, snapshot: snapshot.len(), ..Log::default() };
+        let mut log = Log { next: 1, ..Log::of(&snapshot) };
         let mut within = beginning_with(b"u");
         loop {
             let page = storage::scan(&within, 1000, false)?;
@@ -147,8 +164,7 @@ impl Live {
             log.next = number.map_or(log.next, |bytes| u64::from_be_bytes(bytes) + 1);
             for pair in &page {
                 document.load(&pair.value).map_err(broken)?;
-                log.bytes += pair.value.len();
-                log.entries += 1;
+                log.add(&pair.value);
             }
         }
         let mut session = Session { code_space: name, ..Session::default() };
@@ -299,7 +315,7 @@ impl Live {
             self.code_changed()?;
         } else if old.transpiled != new.transpiled {
             self.set_errors(None)?;
-            self.plan(Jobs { transpile: None, save: self.save_at() })?;
+            self.plan(Jobs { transpile: None, save: self.save_at(), failures: 0 })?;
         } else if old != *new {
             self.plan(Jobs { save: self.save_at(), ..self.jobs.clone() })?;
         }
@@ -313,17 +329,7 @@ impl Live {
     pub fn merge(&mut self, update: &[u8], from: ConnId) -> Done<()> {
         let heard = connections::count(Some(JSON)) > 0;
         let old = if heard { Some(self.session().clone()) } else { None };
-        let kept = self.log.bytes + self.log.snapshot + update.len();
-        if kept > self.settings.document {
-            self.compact()?;
-            if self.log.snapshot + update.len() > self.settings.document {
-                let most = self.settings.document;
-                return Err(refuse(
-                    413,
-                    format!("the document may have {most} bytes (max_document)"),
-                ));
-            }
-        }
+        self.has_place_for(update)?;
         match self.document.merge(update, &self.settings.caps()) {
             Ok(false) => return Ok(()),
             Ok(true) => {}
@@ -354,11 +360,35 @@ impl Live {
         Ok(())
     }
 
+    /// Whether the document may have this, too: bytes, and structs, which take much more in memory than they have
+    /// bytes. It is looked at before anything is made of them.
+    fn has_place_for(&mut self, update: &[u8]) -> Done<()> {
+        let Some(more) = structs::count(update) else {
+            return Err(refuse(400, "the update is malformed"));
+        };
+        let (bytes, structs) = (self.settings.document, self.settings.structs);
+        let full = |log: &Log| {
+            let has = log.bytes + log.snapshot + update.len();
+            (has > bytes, log.structs + more > structs)
+        };
+        if full(&self.log) != (false, false) {
+            self.compact()?;
+        }
+        match full(&self.log) {
+            (true, _) => {
+                Err(refuse(413, format!("the document may have {bytes} bytes (max_document)")))
+            }
+            (_, true) => {
+                Err(refuse(413, format!("the document may have {structs} structs (max_structs)")))
+            }
+            (false, false) => Ok(()),
+        }
+    }
+
     fn append(&mut self, update: &[u8]) -> Done<()> {
         storage::put(&keep::numbered(b"u", self.log.next), update)?;
         self.log.next += 1;
-        self.log.entries += 1;
-        self.log.bytes += update.len();
+        self.log.add(update);
         Ok(())
     }
 
@@ -370,7 +400,7 @@ impl Live {
         let snapshot = self.document.snapshot();
         keep::put_blob(b"s", &snapshot)?;
         keep::delete_all(b"u")?;
-        self.log = Log { next: self.log.next, snapshot: snapshot.len(), ..Log::default() };
+        self.log = Log { next: self.log.next, ..Log::of(&snapshot) };
         Ok(())
     }
 
@@ -394,7 +424,7 @@ impl Live {
     fn code_changed(&mut self) -> Done<()> {
         let transpile = (!self.settings.transpile.is_empty())
             .then(|| self.jobs.transpile.unwrap_or_else(|| self_room::now() + TRANSPILE_AFTER));
-        self.plan(Jobs { transpile, save: self.save_at() })
+        self.plan(Jobs { transpile, save: self.save_at(), ..self.jobs.clone() })
     }
 
     fn plan(&mut self, jobs: Jobs) -> Done<()> {
@@ -466,7 +496,7 @@ impl Live {
                 return Ok(false);
             }
         }
-        self.plan(Jobs { transpile: None, save: self.jobs.save })?;
+        self.plan(Jobs { transpile: None, save: self.jobs.save, failures: 0 })?;
         Ok(true)
     }
 
@@ -478,12 +508,15 @@ impl Live {
         let now = self_room::now();
         if self.jobs.transpile.is_some_and(|at| at <= now) && !self.transpile(false)? {
             // Nobody waits for it: whoever asks for the JavaScript has it made.
-            self.plan(Jobs { transpile: Some(now + AGAIN_AFTER), save: self.jobs.save })?;
+            let failures = self.jobs.failures.saturating_add(1);
+            let pause = AGAIN_AFTER.saturating_mul(1 << failures.min(20)) / 2;
+            let transpile = Some(now + pause.min(AGAIN_AT_MOST));
+            self.plan(Jobs { transpile, failures, save: self.jobs.save })?;
         }
         if self.jobs.save.is_some_and(|at| at <= now) {
             crate::history::save(self)?;
             self.compact()?;
-            self.plan(Jobs { save: None, transpile: self.jobs.transpile })?;
+            self.plan(Jobs { save: None, ..self.jobs.clone() })?;
         }
         // The alarm that went off is gone, whatever was planned.
         if let Some(at) = self.jobs.first() {

@@ -65,15 +65,35 @@ fn presences(payload: &[u8]) -> Option<Vec<Presence<'_>>> {
     Some(found)
 }
 
-struct Reader<'a>(&'a [u8]);
+/// Reads what lib0 writes.
+pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn byte(&mut self) -> Option<u8> {
+        let (byte, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*byte)
+    }
+
+    pub(crate) fn skip(&mut self, bytes: usize) -> Option<()> {
+        self.0 = self.0.get(bytes..)?;
+        Some(())
+    }
+
+    /// A number of at most 32 bits: what clocks and lengths are counted with.
+    pub(crate) fn u32(&mut self) -> Option<u32> {
+        u32::try_from(self.number()?).ok()
+    }
+
     /// Up to 53 bits: what JavaScript counts with.
-    fn number(&mut self) -> Option<u64> {
+    pub(crate) fn number(&mut self) -> Option<u64> {
         let mut number = 0_u64;
         for shift in (0..56).step_by(7) {
-            let (byte, rest) = self.0.split_first()?;
-            self.0 = rest;
+            let byte = self.byte()?;
             number |= u64::from(byte & 0x7F) << shift;
             if byte & 0x80 == 0 {
                 return (number < 1 << 53).then_some(number);
@@ -82,7 +102,7 @@ impl<'a> Reader<'a> {
         None
     }
 
-    fn buffer(&mut self) -> Option<&'a [u8]> {
+    pub(crate) fn buffer(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.number()?).ok()?;
         let (buffer, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
