@@ -12,6 +12,7 @@ mod playground;
 mod policy;
 mod prerequisites;
 mod run;
+mod site;
 mod test;
 mod tools;
 

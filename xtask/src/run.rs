@@ -1,7 +1,7 @@
 //! `cargo xtask run`: the house with its sample site.
 
 use crate::build::{build, guesthouse};
-use crate::{Workspace, must, playground};
+use crate::{Workspace, must, playground, site};
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -38,7 +38,11 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
         }
     }
     if let [listen, admin] = addresses.as_slice() {
-        let mut sites = vec![("assets", workspace.root.join("plugins/assets/site"))];
+        let site = site::prepare(workspace, admin, &data).unwrap_or_else(|error| {
+            eprintln!("— the site does not say what runs here: {error:#}");
+            workspace.root.join("plugins/assets/site")
+        });
+        let mut sites = vec![("assets", site)];
         let pages = playground::folder(workspace);
         if pages.exists() {
             sites.push(("playground", pages));

@@ -6,11 +6,12 @@ import { fileURLToPath } from "node:url";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const [out] = process.argv.slice(2);
-await mkdir(join(out, "playground"), { recursive: true });
-for (const name of ["main.js", "main.css"]) {
+// A service worker is for the paths beside it: for the rooms.
+for (const [name, place] of [["main.js", "playground"], ["main.css", "playground"], ["sw.js", "live"]]) {
+  await mkdir(join(out, place), { recursive: true });
   await build({
     entryPoints: [join(here, "src", name)],
-    outfile: join(out, "playground", name),
+    outfile: join(out, place, name),
     bundle: true,
     minify: true,
     format: "esm",

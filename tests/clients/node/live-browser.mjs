@@ -1,74 +1,15 @@
 // Two pages of the playground in a browser: they edit one room, see each other, and what the code does; one goes
 // offline and comes back; and they find each other for WebRTC through the room.
 import assert from "node:assert/strict";
-import { connect, createServer } from "node:net";
-import { chromium } from "playwright-core";
+import { aLine, code, launch, open as openAs, problems, until, write } from "./playground.mjs";
 
-const house = process.env.HOUSE;
 const room = `browsers${Date.now()}`;
 const runs = process.env.RUNS !== "0";
-const browser = await chromium.launch({
-  executablePath: process.env.GUESTHOUSE_CHROMIUM,
-  args: ["--no-sandbox", "--disable-dev-shm-usage"],
-});
-const problems = [];
-// A line to the house that can be cut.
-const lines = new Set();
-let cut = false;
-const line = createServer((socket) => {
-  if (cut) return socket.destroy();
-  const far = connect(Number(new URL(house).port), "127.0.0.1");
-  for (const [one, other] of [[socket, far], [far, socket]]) {
-    lines.add(one);
-    one.pipe(other);
-    one.on("error", () => {}).on("close", () => {
-      lines.delete(one);
-      other.destroy();
-    });
-  }
-});
-await new Promise((resolve) => line.listen(0, "127.0.0.1", resolve));
-const byLine = `http://127.0.0.1:${line.address().port}`;
+const browser = await launch();
+const line = await aLine();
+const open = (name, options, address) => openAs(browser, room, name, options, address);
 
-const open = async (name, options = {}, address = house) => {
-  const context = await browser.newContext({ viewport: { width: 1100, height: 700 }, ...options });
-  // Not in the frame, which has no storage.
-  await context.addInitScript((who) => { if (self === top) localStorage.setItem("live/name", who); }, name);
-  const page = await context.newPage();
-  // Errors of the playground: what is half typed runs as well in the frame, and fails as it should.
-  page.on("pageerror", (error) => { if (`${error.stack}`.includes("/playground/")) problems.push(`${name}: ${error.stack}`); });
-  page.on("console", (message) => {
-    const { url } = message.location();
-    if (message.type() === "error" && /playground|live\/[^/]*$/.test(url) && !/ERR_CONNECTION|ERR_EMPTY|WebSocket connection|net::ERR/.test(message.text())) {
-      problems.push(`${name}: ${message.text()} (${url})`);
-    }
-  });
-  await page.goto(`${address}/live/${room}`);
-  await page.waitForSelector("#state.connected", { timeout: 30_000 });
-  return { context, page };
-};
-// Without the names of others, which stand in the lines where their cursors are.
-const code = (page) => page.evaluate(() => [...document.querySelectorAll(".cm-line")].map((line) => {
-  const copy = line.cloneNode(true);
-  copy.querySelectorAll(".cm-ySelectionCaret").forEach((caret) => caret.remove());
-  return copy.textContent;
-}).join("\n"));
-const until = async (what, holds, patience = 20_000) => {
-  const deadline = Date.now() + patience;
-  for (;;) {
-    if (await holds()) return;
-    if (Date.now() > deadline) throw new Error(`not in time: ${what}; ${problems.join("; ")}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-};
-const write = async (page, text) => {
-  await page.click(".cm-content");
-  await page.keyboard.press("Control+a");
-  await page.keyboard.press("Delete");
-  await page.keyboard.type(text);
-};
-
-const [ann, bob] = [await open("ann"), await open("bob", { colorScheme: "dark" }, byLine)];
+const [ann, bob] = [await open("ann"), await open("bob", { colorScheme: "dark" }, line.url)];
 await until("the template is there", async () => (await code(bob.page)).includes("Write your code here!"));
 await until("both are listed", async () => (await ann.page.textContent("#people")).includes("bob"));
 await write(ann.page, 'document.getElementById("embed").textContent = "first";\n');
@@ -96,15 +37,14 @@ const origin = await ann.page.frames().find((frame) => frame.url().includes("/em
 assert.equal(origin, "null");
 
 // One goes offline, both edit, and it comes back.
-cut = true;
-lines.forEach((socket) => socket.destroy());
+line.cut();
 await bob.page.waitForSelector("#state:not(.connected)");
 await write(ann.page, "// by ann, while bob was away\n");
 await bob.page.click(".cm-content");
 await bob.page.keyboard.press("Control+Home");
 await bob.page.keyboard.type("// by bob\n");
 assert.ok(!(await code(ann.page)).includes("by bob"));
-cut = false;
+line.mend();
 await until("both have both", async () => {
   const [one, other] = [await code(ann.page), await code(bob.page)];
   return one === other && one.includes("by ann") && one.includes("by bob");

@@ -21,6 +21,16 @@ const sockets = `${location.protocol === "https:" ? "wss" : "ws"}://${location.h
 document.title = `${room} – playground`;
 byId("room").textContent = room;
 
+// So that this page opens without a connection, once it has been here.
+navigator.serviceWorker?.register("/live/sw.js").catch(() => {});
+
+let noted;
+const note = (text) => {
+  byId("note").textContent = text;
+  clearTimeout(noted);
+  noted = setTimeout(() => { byId("note").textContent = ""; }, 4000);
+};
+
 // The document, from the browser first and then from the room.
 const doc = new Y.Doc();
 const text = doc.getText("code");
@@ -57,12 +67,22 @@ provider.awareness.on("change", showPeople);
 showPeople();
 
 const state = byId("state");
+let failed = false;
 const showState = () => {
   const connected = provider.wsconnected && provider.synced;
-  state.textContent = connected ? "connected" : provider.wsconnected ? "catching up" : "offline: edits are kept here";
+  failed = failed && !connected;
+  if (connected) state.textContent = "connected";
+  else if (provider.wsconnected) state.textContent = "catching up";
+  else state.textContent = failed ? "offline: edits are kept here" : "connecting";
   state.classList.toggle("connected", connected);
 };
-for (const event of ["status", "sync", "connection-close"]) provider.on(event, showState);
+for (const event of ["status", "sync"]) provider.on(event, showState);
+for (const event of ["connection-close", "connection-error"]) {
+  provider.on(event, () => {
+    failed = true;
+    showState();
+  });
+}
 
 // The editor.
 const theme = new Compartment();
@@ -70,11 +90,15 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 const look = () => (dark.matches ? oneDark : []);
 const writable = new Compartment();
 const view = new EditorView({
-  parent: byId("editor"),
   state: EditorState.create({
     doc: text.toString(),
     extensions: [
-      keymap.of([...yUndoManagerKeymap, indentWithTab]),
+      keymap.of([
+        ...yUndoManagerKeymap,
+        indentWithTab,
+        // Whoever saves by habit has a version to come back to.
+        { key: "Mod-s", preventDefault: true, run: () => { keep(); return true; } },
+      ]),
       basicSetup,
       javascript({ typescript: true, jsx: true }),
       lintGutter(),
@@ -85,9 +109,16 @@ const view = new EditorView({
     ],
   }),
 });
+// Before the bar that says what is wrong.
+byId("editor").prepend(view.dom);
 dark.addEventListener("change", () => view.dispatch({ effects: theme.reconfigure(look()) }));
-const mayWrite = (may) =>
-  view.dispatch({ effects: writable.reconfigure(may ? [] : [EditorState.readOnly.of(true), EditorView.editable.of(false)]) });
+const mayWrite = (may) => {
+  byId("reader").hidden = may;
+  byId("keep").disabled = !may;
+  // Who may only read can still walk through the code.
+  const reading = [EditorState.readOnly.of(true), EditorView.editable.of(false), EditorView.contentAttributes.of({ tabindex: "0" })];
+  view.dispatch({ effects: writable.reconfigure(may ? [] : reading) });
+};
 
 // What is wrong with the code, at the line where it is.
 const showErrors = (errors) => {
@@ -98,6 +129,15 @@ const showErrors = (errors) => {
     return { from, to: Math.min(from + Math.max(length, 1), code.length), severity: "error", message };
   });
   view.dispatch(setDiagnostics(view.state, diagnostics));
+  const [first] = errors;
+  const bar = byId("problems");
+  bar.hidden = !first;
+  if (!first) return;
+  bar.textContent = `${first.line ?? 1}:${first.column ?? 1} ${first.message}${errors.length > 1 ? ` (and ${errors.length - 1} more)` : ""}`;
+  bar.onclick = () => {
+    view.dispatch({ selection: { anchor: diagnostics[0].from }, scrollIntoView: true });
+    view.focus();
+  };
 };
 
 // The page: loaded anew as soon as there is other JavaScript, HTML or CSS.
@@ -138,8 +178,26 @@ listen();
 
 // History.
 const dialog = byId("versions");
-const post = (path, body = {}) =>
-  fetch(`${base}/${path}`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+// None: it was not done, and that was said.
+const post = async (path, body = {}) => {
+  try {
+    const answer = await fetch(`${base}/${path}`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(body),
+    });
+    const told = await answer.json();
+    if (answer.ok) return told;
+    note(told.error);
+  } catch {
+    note("The house can't be reached at the moment.");
+  }
+  return undefined;
+};
+const keep = async () => {
+  const version = await post("versions");
+  if (version) note(`Version ${version.number} is made. Edits are kept without that, too.`);
+};
 const fill = async () => {
   const read = async (path) => (await fetch(`${base}/${path}`)).json();
   const [{ versions }, { history }] = await Promise.all([read("versions"), read("history")]);
@@ -156,27 +214,31 @@ const fill = async () => {
       restore.type = "button";
       restore.textContent = "Restore";
       restore.onclick = async () => {
-        await post(`${entry.path}/restore`);
-        dialog.close();
+        if (await post(`${entry.path}/restore`)) dialog.close();
       };
       item.append(label, restore);
       return item;
     }),
   );
 };
+const refill = () => fill().then(() => true, () => note("The house can't be reached at the moment."));
 byId("history").onclick = async () => {
-  await fill();
-  dialog.showModal();
+  if (await refill()) dialog.showModal();
 };
 byId("keep").onclick = async () => {
-  await post("versions");
-  await fill();
+  await keep();
+  await refill();
 };
 
 byId("share").onclick = async () => {
-  await navigator.clipboard.writeText(location.href);
-  byId("share").textContent = "Copied";
-  setTimeout(() => { byId("share").textContent = "Copy link"; }, 1500);
+  const link = `${location.origin}${base}`;
+  try {
+    await navigator.clipboard.writeText(link);
+    note(`Copied: ${link}`);
+  } catch {
+    // Only pages that came over TLS, or from this machine, may write there.
+    note(link);
+  }
 };
 byId("switch").onclick = () => {
   const shown = document.querySelector("main").classList.toggle("shows-preview");

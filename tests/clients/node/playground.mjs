@@ -1,0 +1,82 @@
+// Pages of the playground, for the scripts beside this one.
+import { connect, createServer } from "node:net";
+import { chromium } from "playwright-core";
+
+export const house = process.env.HOUSE;
+// What the playground itself did wrong.
+export const problems = [];
+
+export const launch = () =>
+  chromium.launch({
+    executablePath: process.env.GUESTHOUSE_CHROMIUM,
+    args: ["--no-sandbox", "--disable-dev-shm-usage"],
+  });
+
+// A line to the house that can be cut.
+export const aLine = async () => {
+  const open = new Set();
+  const line = { isCut: false };
+  const server = createServer((socket) => {
+    if (line.isCut) return socket.destroy();
+    const far = connect(Number(new URL(house).port), "127.0.0.1");
+    for (const [one, other] of [[socket, far], [far, socket]]) {
+      open.add(one);
+      one.pipe(other);
+      one.on("error", () => {}).on("close", () => {
+        open.delete(one);
+        other.destroy();
+      });
+    }
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  line.url = `http://127.0.0.1:${server.address().port}`;
+  line.cut = () => {
+    line.isCut = true;
+    open.forEach((socket) => socket.destroy());
+  };
+  line.mend = () => { line.isCut = false; };
+  line.close = () => server.close();
+  return line;
+};
+
+// Opens a room as someone.
+export const open = async (browser, room, name, options = {}, address = house) => {
+  const context = await browser.newContext({ viewport: { width: 1100, height: 700 }, ...options });
+  // Not in the frame, which has no storage.
+  await context.addInitScript((who) => { if (self === top) localStorage.setItem("live/name", who); }, name);
+  const page = await context.newPage();
+  // Errors of the playground: what is half typed runs as well in the frame, and fails as it should.
+  page.on("pageerror", (error) => { if (`${error.stack}`.includes("/playground/")) problems.push(`${name}: ${error.stack}`); });
+  page.on("console", (message) => {
+    const { url } = message.location();
+    if (message.type() === "error" && /playground|live\/[^/]*$/.test(url) && !/ERR_CONNECTION|ERR_EMPTY|WebSocket connection|net::ERR/.test(message.text())) {
+      problems.push(`${name}: ${message.text()} (${url})`);
+    }
+  });
+  await page.goto(`${address}/live/${room}`);
+  await page.waitForSelector("#state.connected", { timeout: 30_000 });
+  return { context, page };
+};
+
+// Without the names of others, which stand in the lines where their cursors are.
+export const code = (page) => page.evaluate(() => [...document.querySelectorAll(".cm-line")].map((line) => {
+  const copy = line.cloneNode(true);
+  copy.querySelectorAll(".cm-ySelectionCaret").forEach((caret) => caret.remove());
+  return copy.textContent;
+}).join("\n"));
+
+export const until = async (what, holds, patience = 20_000) => {
+  const deadline = Date.now() + patience;
+  for (;;) {
+    if (await holds()) return;
+    if (Date.now() > deadline) throw new Error(`not in time: ${what}; ${problems.join("; ")}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+};
+
+export const write = async (page, text) => {
+  await page.click(".cm-content");
+  await page.keyboard.press("Control+a");
+  await page.keyboard.press("Delete");
+  await page.keyboard.type(text);
+};
