@@ -19,17 +19,21 @@ const WORKERD: &str = "1.20261117.1";
 
 const ESBUILD: &str = "0.28.2";
 
-const OTHERS: [&str; 6] =
-    ["wasmtime-serve", "workerd", "nginx", "coturn", "esbuild", "transpile-native"];
+/// The last that has a server in it, and the Yjs that the playground has.
+const Y_WEBSOCKET: &str = "1.5.4";
+const YJS: &str = "13.6.33";
+
+const OTHERS: [&str; 7] =
+    ["wasmtime-serve", "workerd", "nginx", "coturn", "esbuild", "transpile-native", "y-websocket"];
 
 const HELP: &str = "\
 cargo xtask bench [--quick] [--only NAME] [--with LIST] [--docs]
 
   --quick   under two minutes: for comparing a change with what was before, not for publishing
   --only    one measure: hello, asset, kv, start, memory, events, switch, tokens, streams,
-            transpile, neighbour, rooms, sockets, turn
+            transpile, neighbour, rooms, sockets, turn, live
   --with    which others to compare with: wasmtime-serve,workerd,nginx,coturn,esbuild,
-            transpile-native (default: all), or none
+            transpile-native,y-websocket (default: all), or none
   --docs    write docs/performance.md and its plots
 
 It needs two cores, and nothing else that is busy on them.";
@@ -63,13 +67,14 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     run.args(pass)
         .env("GUESTHOUSE_HOUSE", workspace.house())
         .env("GUESTHOUSE_GUESTS", workspace.guests());
-    let others: [(&str, &str, Find); 6] = [
+    let others: [(&str, &str, Find); 7] = [
         ("wasmtime-serve", "--wasmtime", wasmtime),
         ("workerd", "--workerd", workerd),
         ("nginx", "--nginx", nginx),
         ("coturn", "--coturn", coturn),
         ("esbuild", "--esbuild", esbuild),
         ("transpile-native", "--transpile", transpile_native),
+        ("y-websocket", "--y-websocket", y_websocket),
     ];
     for (name, flag, find) in others {
         if !with.iter().any(|wanted| wanted == name) {
@@ -149,6 +154,24 @@ fn esbuild(workspace: &Workspace) -> Result<PathBuf> {
             .args([format!("esbuild@{ESBUILD}"), format!("esbuild-wasm@{ESBUILD}")])
             .stdout(Stdio::null());
         must(&mut npm, "npm install esbuild")
+    })?;
+    Ok(folder)
+}
+
+/// The folder whose `node_modules` has y-websocket with its server.
+fn y_websocket(workspace: &Workspace) -> Result<PathBuf> {
+    let folder = folder(workspace)?.join("y-websocket");
+    if folder.join("node_modules/y-websocket/bin/server.js").exists() {
+        return Ok(folder);
+    }
+    std::fs::create_dir_all(&folder)?;
+    step("fetching y-websocket, once", || {
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"])
+            .arg(&folder)
+            .args([format!("y-websocket@{Y_WEBSOCKET}"), format!("yjs@{YJS}"), "ws@6".to_owned()])
+            .stdout(Stdio::null());
+        must(&mut npm, "npm install y-websocket")
     })?;
     Ok(folder)
 }

@@ -6,6 +6,7 @@
 //! over the rounds, with the smallest and the largest; the measure that survives a busy machine is the CPU
 //! time for each request.
 
+mod live;
 mod load;
 mod measures;
 mod native;
@@ -72,6 +73,7 @@ fn main() -> Result<()> {
             "--esbuild" => tools.esbuild = Some(value()?.into()),
             "--transpile" => tools.transpile = Some(value()?.into()),
             "--coturn" => tools.coturn = Some(value()?.into()),
+            "--y-websocket" => tools.y_websocket = Some(value()?.into()),
             "--nginx" => tools.nginx = Some(value()?.into()),
             _ => bail!("unknown argument {argument}"),
         }

@@ -107,7 +107,7 @@ pub fn all(effort: Effort, tools: &Tools, only: &str) -> Result<Results> {
     let folder = tempfile::tempdir()?;
     let bench = Bench { effort, tools, folder: &folder };
     type Measure = fn(&Bench<'_>, &mut Results) -> Result<()>;
-    let measures: [(&str, Measure); 14] = [
+    let measures: [(&str, Measure); 15] = [
         ("hello", hello),
         ("asset", asset),
         ("kv", kv),
@@ -122,6 +122,7 @@ pub fn all(effort: Effort, tools: &Tools, only: &str) -> Result<Results> {
         ("rooms", super::rooms::rooms),
         ("sockets", super::rooms::sockets),
         ("turn", super::turn::turn),
+        ("live", super::live::live),
     ];
     for (name, measure) in measures {
         if name.contains(only) {

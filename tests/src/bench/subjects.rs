@@ -23,6 +23,8 @@ pub struct Tools {
     pub coturn: Option<PathBuf>,
     /// The folder whose `node_modules` has `esbuild` and `esbuild-wasm`.
     pub esbuild: Option<PathBuf>,
+    /// The folder whose `node_modules` has `y-websocket` with its server.
+    pub y_websocket: Option<PathBuf>,
     /// `transpile-native`.
     pub transpile: Option<PathBuf>,
 }
