@@ -58,6 +58,51 @@ async fn a_route_that_requires_a_caller_has_one_or_answers_401() {
 }
 
 #[tokio::test]
+async fn a_browser_s_preflight_reaches_the_plugin_without_a_caller_where_the_operator_says_so() {
+    let open = house("auth = \"required\"\npreflight = true\nrate = \"6/min\"");
+    let closed = house("auth = \"required\"");
+    let ask = |house: &House, method: &str, fields: &[(&str, &str)]| {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let mut request = reqwest::Client::new().request(method, format!("{}/cors", house.url));
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        async move { request.send().await.unwrap() }
+    };
+    let real = [("origin", "https://app.example"), ("access-control-request-method", "PUT")];
+    let answer = ask(&open, "OPTIONS", &real).await;
+    assert_eq!(answer.status(), 200);
+    let fields = answer.headers().clone();
+    // The plugin was told that there is nobody, and what it says beyond its policy stays here.
+    assert_eq!(fields["access-control-allow-headers"], "nobody");
+    assert!(fields.contains_key("ratelimit"), "{fields:?}");
+    for name in ["set-cookie", "content-type"] {
+        assert!(!fields.contains_key(name), "{fields:?}");
+    }
+    assert_eq!(answer.text().await.unwrap(), "");
+    assert_eq!(ask(&closed, "OPTIONS", &real).await.status(), 401);
+    assert_eq!(asked(&open) + asked(&closed), 0);
+
+    // What is no preflight, or shows something, is asked who it is.
+    let wrong = [real[0], real[1], ("authorization", "Bearer wrong anna")];
+    for (method, fields) in
+        [("GET", &real[..]), ("OPTIONS", &real[..1]), ("OPTIONS", &real[1..]), ("OPTIONS", &wrong)]
+    {
+        assert_eq!(ask(&open, method, fields).await.status(), 401, "{method} {fields:?}");
+    }
+    let good = [real[0], real[1], ("authorization", "Bearer good anna")];
+    let answer = ask(&open, "OPTIONS", &good).await;
+    assert_eq!(answer.headers()["access-control-allow-headers"], "anna");
+    assert!(answer.headers().contains_key("set-cookie"), "it is a request like any other");
+    // The rate of the address holds for those who ask first, too.
+    let mut last = 200;
+    for _ in 0..7 {
+        last = ask(&open, "OPTIONS", &real).await.status().as_u16();
+    }
+    assert_eq!(last, 429);
+}
+
+#[tokio::test]
 async fn an_optional_caller_is_nobody_unless_verified_and_never_the_one_before() {
     let house = house("auth = \"optional\"");
     // One after the other, in one instance.

@@ -126,11 +126,24 @@ pub(super) fn proxies(reader: &mut Reader<'_>, into: &mut Vec<Network>) {
     }
 }
 
-/// Reads `auth`, `rate` and `budget_tokens` of a plugin; the place of `auth`, for [`check`].
+/// Reads `auth`, `preflight`, `rate` and `budget_tokens` of a plugin; the place of `auth`, for [`check`].
 pub(super) fn of_plugin(reader: &mut Reader<'_>, plugin: &mut Plugin) -> Option<Range<usize>> {
     let place = reader.text("auth").map(|(_, span)| span);
     let words = [("required", Some(AuthMode::Required)), ("optional", Some(AuthMode::Optional))];
     reader.word("auth", &mut plugin.auth, &words);
+    let preflight = reader.get("preflight").map(|value| value.span());
+    reader.truth("preflight", &mut plugin.preflight);
+    if let Some(span) = preflight
+        && plugin.preflight
+        && plugin.auth != Some(AuthMode::Required)
+    {
+        reader.problem(
+            span,
+            "`preflight` is for a plugin with `auth = \"required\"`: any other gets a browser's preflight as it \
+             is. Remove the line."
+                .to_owned(),
+        );
+    }
     for (key, into) in [("rate", &mut plugin.rate), ("budget_tokens", &mut plugin.budget)] {
         let Some((text, span)) = reader.text(key) else { continue };
         match values::quota(text) {

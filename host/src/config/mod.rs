@@ -177,6 +177,8 @@ pub struct Plugin {
     pub config: BTreeMap<String, String>,
     /// Whether callers are verified.
     pub auth: Option<AuthMode>,
+    /// Whether a browser's preflight reaches it without a caller, where callers are required.
+    pub preflight: bool,
     /// Requests that one caller may make.
     pub rate: Option<Quota>,
     /// Tokens that one caller may spend.

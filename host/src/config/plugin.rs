@@ -115,6 +115,7 @@ pub(super) fn plugin(
         peers: Vec::new(),
         config: BTreeMap::new(),
         auth: None,
+        preflight: false,
         rate: None,
         budget: None,
         cache: false,

@@ -6,6 +6,7 @@
 //! an empty one.
 
 use super::failure::{self, CallerRefusal, Refusal};
+use super::preflight;
 use crate::auth::{
     AuthError, Authenticator, Caller, Principal, RejectionKind, Tickets, client_address,
     strip_forged,
@@ -44,6 +45,8 @@ pub(super) struct Passed {
     /// For the plugin; none when it asked for none of this.
     pub(super) caller: Option<Arc<Caller>>,
     limits: Limits,
+    /// It came without a caller where one is required: a browser asks before it asks.
+    preflight: bool,
 }
 
 impl Passed {
@@ -57,9 +60,11 @@ impl Passed {
         self.caller.as_ref()?.principal.as_ref()
     }
 
-    /// Tells the client where it stands.
-    pub(super) fn stamp(&self, response: &mut Response<Body>) {
-        self.limits.stamp(response);
+    /// What goes back of the plugin's answer, and where the client stands.
+    pub(super) fn finish(&self, response: Response<Body>) -> Response<Body> {
+        let mut response = if self.preflight { preflight::answer(response) } else { response };
+        self.limits.stamp(&mut response);
+        response
     }
 }
 
@@ -114,7 +119,7 @@ impl Gate {
     pub(super) fn pass_at_once(&self, plugin: &Plugin, request: &mut Parts) -> Option<Passed> {
         strip_forged(&mut request.headers);
         let open = plugin.auth.is_none() && plugin.rate.is_none() && plugin.budget.is_none();
-        open.then(|| Passed { caller: None, limits: Limits::default() })
+        open.then(|| Passed { caller: None, limits: Limits::default(), preflight: false })
     }
 
     /// Decides about a request that [`pass_at_once`](Self::pass_at_once) left open.
@@ -136,8 +141,16 @@ impl Gate {
             // The configuration does not allow for it; and if it did: nobody was verified.
             (Some(_), None) => Err(AuthError::NotReady),
         };
+        let mut preflight = false;
         let (principal, refused) = match verified {
             Ok(principal) => (principal, None),
+            // Who shows something, however wrong, is no browser that asks before it asks.
+            Err(AuthError::Rejected { kind: RejectionKind::Missing, .. })
+                if plugin.preflight && preflight::is_one(request) =>
+            {
+                preflight = true;
+                (None, None)
+            }
             Err(error) => (None, Some(error)),
         };
         let mut limits = Limits::default();
@@ -158,6 +171,7 @@ impl Gate {
             }
             if let Some(quota) = plugin.budget
                 && refused.is_none()
+                && !preflight
             {
                 let budget = self.ledger.budget(&account, quota);
                 let (left, until) = budget.remaining();
@@ -173,7 +187,7 @@ impl Gate {
             limits.stamp(&mut response);
             return Err(response);
         }
-        Ok(Passed { caller: Some(Arc::new(caller)), limits })
+        Ok(Passed { caller: Some(Arc::new(caller)), limits, preflight })
     }
 }
 

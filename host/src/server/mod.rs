@@ -17,6 +17,7 @@ pub mod descriptors;
 mod failure;
 mod gate;
 mod limit;
+mod preflight;
 mod request_id;
 mod room;
 mod service;

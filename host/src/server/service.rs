@@ -275,15 +275,14 @@ impl House {
         if let Some(caller) = &passed.caller {
             parts.extensions.insert(caller.clone());
         }
-        let mut response = match (room, &slot.plugin.rooms) {
+        let response = match (room, &slot.plugin.rooms) {
             (Some(at), Some(limits)) => {
                 let seat = Seat { slot: &slot, limits, at, host: &host, passed: &passed };
                 self.room(seat, parts, body).await
             }
             _ => self.through_cache(&slot, &passed, decision, parts, body).await,
         };
-        passed.stamp(&mut response);
-        (slot, response)
+        (slot, passed.finish(response))
     }
 
     async fn through_cache(

@@ -94,6 +94,11 @@ fn quotas_and_modes_of_callers_are_read() {
     assert_eq!(plugin.rate, Some(Quota { count: 20, per: Duration::from_secs(60) }));
     assert_eq!(plugin.budget, Some(Quota { count: 200_000, per: DAY }));
     assert!(config.auth.cookies.is_empty());
+    assert!(!plugin.preflight);
+    let config = accepted(&format!(
+        "[auth]\nplugin = \"a\"\n{PLUGIN}auth = \"required\"\npreflight = true\n"
+    ));
+    assert!(config.plugins.get("a").unwrap().preflight);
 }
 
 #[test]
@@ -167,6 +172,11 @@ fn every_wrong_line_says_where_and_what_to_do() {
         ("[engine]\ncall_depth = 0\n".into(), "from 1 to 64"),
         (p("auth = \"required\""), "nobody is there to give it: name the plugin"),
         (p("auth = \"requird\""), "Did you mean `required`?"),
+        (
+            format!("[auth]\nplugin = \"a\"\n{PLUGIN}auth = \"optional\"\npreflight = true\n"),
+            "`preflight` is for a plugin with `auth = \"required\"`",
+        ),
+        (p("preflight = 1"), "true or false"),
         ("[auth]\nplugin = \"nobody\"\n".into(), "there is no [plugins.nobody]"),
         (
             format!("[auth]\nplugin = \"a\"\n{PLUGIN}config = {{ dev_public_key = \"x\" }}\n"),

@@ -41,6 +41,10 @@ impl Handler for Caller {
                 let name = request.query().unwrap_or_default().to_owned();
                 Response::text(200, request.headers(&name).join(","))
             }
+            // A policy for pages of other origins that looks at no method.
+            "cors" => Response::text(200, whoami())
+                .with("access-control-allow-headers", whoami())
+                .with("set-cookie", "a=b"),
             "cached" => Response::text(200, whoami()).with("cache-control", "max-age=60"),
             "remaining" => Response::text(200, format!("{:?}", budget::remaining())),
             "charge" => {
