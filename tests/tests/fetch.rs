@@ -298,6 +298,68 @@ async fn events_arrive_one_by_one() {
     }
 }
 
+/// An upstream that sends each piece back as it reads it.
+async fn echo() -> Upstream {
+    let unreadable = std::io::Error::other;
+    Upstream::start(move |_, body| async move {
+        hyper::Response::new(body.map_err(unreadable).boxed_unsync())
+    })
+    .await
+}
+
+/// A house that fetches, directly and by a plugin between.
+fn house_with_another(url: &str) -> House {
+    let limits = "limits = { body = \"64MiB\", outbound_request = \"64MiB\", outbound_response = \"64MiB\" }";
+    let between = format!("fetch = [\"{url}\"]\n{limits}");
+    House::start(
+        &(config(&format!("\"{url}\""), &format!("calls = [\"between\"]\n{limits}"))
+            + &plugin("between", &guest("fetch"), &between)),
+    )
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_before_the_question_has_ended_arrives_piece_by_piece() {
+    let upstream = echo().await;
+    let url = upstream.url();
+    let house = house_with_another(&url);
+    for target in [format!("{url}/"), format!("http://between.internal/ {url}/")] {
+        let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(1);
+        let pieces = futures::stream::unfold(receiver, |mut receiver| async move {
+            receiver.recv().await.map(|piece| (Ok::<_, std::io::Error>(piece), receiver))
+        });
+        let request = client().post(&house.url).header("x-url", &target);
+        let request = request.body(reqwest::Body::wrap_stream(pieces));
+        sender.send(Bytes::from_static(b"first")).await.unwrap();
+        let answer = tokio::time::timeout(guesthouse_tests::PATIENCE, request.send());
+        let mut answer = answer.await.expect(&target).unwrap().bytes_stream();
+        for number in 0..5 {
+            // The next is sent only when this one has come back.
+            let piece = if number == 0 { "first".to_owned() } else { format!("piece {number}") };
+            if number > 0 {
+                sender.send(Bytes::from(piece.clone())).await.unwrap();
+            }
+            let next = tokio::time::timeout(guesthouse_tests::PATIENCE, answer.next()).await;
+            assert_eq!(next.expect(&target).unwrap().unwrap(), piece);
+        }
+        drop(sender);
+        assert!(answer.next().await.is_none(), "{target}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_sends_back_what_it_reads_does_not_stall_a_large_request() {
+    let upstream = echo().await;
+    let url = upstream.url();
+    let house = house_with_another(&url);
+    let body: Vec<u8> = (0..20_000_000_u32).map(|n| (n % 251) as u8).collect();
+    for target in [format!("{url}/"), format!("http://between.internal/ {url}/")] {
+        let request = client().post(&house.url).header("x-url", &target).body(body.clone());
+        let whole = async { request.send().await.unwrap().bytes().await.unwrap() };
+        let got = tokio::time::timeout(guesthouse_tests::PATIENCE, whole).await.expect(&target);
+        assert!(got == body, "{target}: {} bytes", got.len());
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_goes_away_ends_the_upstream_request() {
     let (upstream, senders) = Upstream::start_events().await;

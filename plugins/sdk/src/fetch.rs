@@ -15,15 +15,18 @@
 //! # fn main() {}
 //! ```
 //!
-//! Both bodies stream. A client that goes away ends the request.
+//! Both bodies stream, at the same time: what is not sent when the head of the answer comes is sent while the body of
+//! the answer is read or handed on. Who drops that body before its end sends no more. A client that goes away ends the
+//! request.
 
 pub use crate::bindings::guesthouse::fetch::grants::{Refusal, check};
 use crate::bindings::wasi::http0_2_12::outgoing_handler;
 pub use crate::bindings::wasi::http0_2_12::types::ErrorCode;
 use crate::bindings::wasi::http0_2_12::types::{
-    Fields, Method, OutgoingBody, OutgoingRequest, RequestOptions, Scheme,
+    Fields, Method, OutgoingRequest, RequestOptions, Scheme,
 };
 use crate::stream::{self, Body, IncomingBody};
+use crate::upload::{Upload, wait};
 use std::time::Duration;
 
 /// A request on its way out.
@@ -150,29 +153,33 @@ impl Request {
             Some(request.body().map_err(|()| Error::Invalid("the body can't be sent"))?)
         };
         let future = outgoing_handler::handle(request, Some(options)).map_err(Error::Failed)?;
-        if let Some(body) = body
-            && let Ok(stream) = body.write()
-        {
-            let (sent, _) = self.body.send(&stream);
-            drop(stream);
-            // A server that answers before it has read everything closes the stream: that is its right,
-            // and its answer says why.
-            if sent.is_ok() {
-                _ = OutgoingBody::finish(body, None);
-            }
-        }
+        let mut upload = body.and_then(|body| {
+            let stream = body.write().ok()?;
+            Some(Upload::new(self.body, stream, body))
+        });
         let answer = loop {
+            let mut moved = false;
+            if let Some(body) = upload.take() {
+                (upload, moved) = body.step();
+            }
             match future.get() {
                 Some(Ok(answer)) => break answer.map_err(Error::Failed)?,
                 Some(Err(())) => return Err(Error::Invalid("the answer was taken before")),
-                None => future.subscribe().block(),
+                None if moved => {}
+                None => {
+                    let mut all = vec![future.subscribe()];
+                    if let Some(upload) = &upload {
+                        upload.subscribe(&mut all);
+                    }
+                    wait(&all);
+                }
             }
         };
         let headers = stream::texts(answer.headers().entries());
         let status = answer.status();
         let body = answer.consume().ok().and_then(IncomingBody::new);
         let body = body.ok_or(Error::Invalid("the answer was taken before"))?;
-        Ok(Response { status, headers, body })
+        Ok(Response { status, headers, body: body.sending(upload) })
     }
 }
 

@@ -115,6 +115,7 @@ pub fn tags(field: &str, weak: bool) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn choose(accept: &str) -> Option<&'static str> {
         encoding(Some(accept), 100, [("br", 30), ("gzip", 40), ("zstd", 35)].into_iter())
@@ -166,5 +167,38 @@ mod tests {
         let all = |weak| tags("\"a\", W/\"b\" , c, \"\"", weak).collect::<Vec<_>>();
         assert_eq!(all(true), ["a", "b", ""]);
         assert_eq!(all(false), ["a", ""]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_part_is_within_what_is_there(
+            field in prop_oneof![".{0,40}", "bytes=[0-9, -]{0,24}", "bytes=[0-9]{0,21}-[0-9]{0,21}"],
+            size in prop_oneof![0_u64..40, Just(u64::MAX)],
+        ) {
+            match range(Some(&field), size) {
+                Range::Part(first, last) => prop_assert!(first <= last && last < size),
+                Range::Unsatisfiable | Range::Whole => {}
+            }
+        }
+
+        #[test]
+        fn a_range_that_is_written_is_read(first in 0_u64..1000, more in 0_u64..1000, size in 1_u64..1000) {
+            let last = first + more;
+            let expected = if first < size { Range::Part(first, last.min(size - 1)) } else { Range::Unsatisfiable };
+            prop_assert_eq!(range(Some(&format!("bytes={first}-{last}")), size), expected);
+        }
+
+        #[test]
+        fn only_what_is_offered_is_chosen(accept in prop_oneof![".{0,60}", "(br|gzip|\\*|identity|;q=[01](\\.[0-9])?|, ){0,12}"]) {
+            let chosen = encoding(Some(&accept), 100, [("br", 30), ("gzip", 40)].into_iter());
+            prop_assert!(matches!(chosen, None | Some("br" | "gzip")));
+        }
+
+        #[test]
+        fn a_tag_is_read_without_its_quotes(tag in "[!#-+--~]{0,20}", weak: bool) {
+            let field = if weak { format!("W/\"{tag}\"") } else { format!("\"{tag}\"") };
+            prop_assert_eq!(tags(&field, true).collect::<Vec<_>>(), [tag.as_str()]);
+            prop_assert_eq!(tags(&field, false).count(), usize::from(!weak));
+        }
     }
 }

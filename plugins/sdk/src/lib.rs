@@ -38,6 +38,7 @@ pub mod kv;
 pub mod peers;
 pub mod room;
 mod stream;
+mod upload;
 
 pub use bindings::wasi::io::streams::{InputStream, StreamError};
 pub use stream::{Body, Cut, IncomingBody, ReadError, Watch};

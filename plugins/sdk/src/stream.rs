@@ -4,23 +4,53 @@
 //! watches it.
 
 use crate::bindings::wasi::http0_2_12::types::IncomingBody as Resource;
+use crate::bindings::wasi::io::poll::Pollable;
 use crate::bindings::wasi::io::streams::{InputStream, OutputStream, StreamError};
+use crate::upload::{Upload, wait};
 
 /// Bytes that are moved at a time.
-const PIECE: u64 = 1 << 20;
+pub(crate) const PIECE: u64 = 1 << 20;
 /// Bytes that are read at a time.
-const READ: u64 = 64 << 10;
+pub(crate) const READ: u64 = 64 << 10;
 
 /// A body on its way in: of a request that came, or of the response to one that was sent.
 pub struct IncomingBody {
     // Before its parent: a body can't go while its stream is there.
     stream: InputStream,
     _parent: Resource,
+    /// What is still to be sent of the request that this is the answer to.
+    upload: Option<Box<Upload>>,
 }
 
 impl IncomingBody {
     pub(crate) fn new(parent: Resource) -> Option<Self> {
-        Some(Self { stream: parent.stream().ok()?, _parent: parent })
+        Some(Self { stream: parent.stream().ok()?, _parent: parent, upload: None })
+    }
+
+    /// The same; whoever reads it sends this on the way.
+    pub(crate) fn sending(mut self, upload: Option<Upload>) -> Self {
+        self.upload = upload.map(Box::new);
+        self
+    }
+
+    /// Sends a piece of what is still to be sent, if that can be done without waiting; whether something happened.
+    pub(crate) fn push(&mut self) -> bool {
+        let Some(upload) = self.upload.take() else { return false };
+        let (rest, moved) = upload.step();
+        self.upload = rest.map(Box::new);
+        moved
+    }
+
+    pub(crate) fn stream(&self) -> &InputStream {
+        &self.stream
+    }
+
+    /// Adds what tells that there is something to read, or room to send.
+    pub(crate) fn subscribe(&self, into: &mut Vec<Pollable>) {
+        into.push(self.stream.subscribe());
+        if let Some(upload) = &self.upload {
+            upload.subscribe(into);
+        }
     }
 
     /// The next bytes, as soon as there are any; none at the end.
@@ -29,8 +59,21 @@ impl IncomingBody {
     /// The other side went away, or was silent for too long.
     pub fn read(&mut self) -> Result<Option<Vec<u8>>, Cut> {
         loop {
-            match self.stream.blocking_read(READ) {
-                Ok(bytes) if bytes.is_empty() => {}
+            let mut moved = true;
+            let found = if self.upload.is_some() {
+                moved = self.push();
+                self.stream.read(READ)
+            } else {
+                self.stream.blocking_read(READ)
+            };
+            match found {
+                Ok(bytes) if bytes.is_empty() => {
+                    if !moved {
+                        let mut all = Vec::new();
+                        self.subscribe(&mut all);
+                        wait(&all);
+                    }
+                }
                 Ok(bytes) => return Ok(Some(bytes)),
                 Err(StreamError::Closed) => return Ok(None),
                 Err(StreamError::LastOperationFailed(_)) => return Err(Cut),
@@ -38,9 +81,19 @@ impl IncomingBody {
         }
     }
 
-    /// Hands the stream over, to an import that reads it to its end: the bytes do not enter the plugin's memory.
-    pub fn give<T>(self, take: impl FnOnce(InputStream) -> T) -> T {
-        let Self { stream, _parent } = self;
+    /// Hands the stream over, to an import that reads it to its end: the bytes do not enter the plugin's memory. Of an
+    /// answer, the request is sent to its end first.
+    pub fn give<T>(mut self, take: impl FnOnce(InputStream) -> T) -> T {
+        while self.upload.is_some() {
+            if !self.push()
+                && let Some(upload) = &self.upload
+            {
+                let mut all = Vec::new();
+                upload.subscribe(&mut all);
+                wait(&all);
+            }
+        }
+        let Self { stream, _parent, .. } = self;
         take(stream)
     }
 
@@ -116,9 +169,9 @@ impl Body {
             Self::Empty => (Ok(()), None),
             Self::Bytes(bytes) => (write_all(to, &bytes), None),
             Self::Stream(from) => (splice(to, &from), None),
-            Self::Incoming(from) => (splice(to, &from.stream), None),
+            Self::Incoming(from) => (hand_on(to, from), None),
             Self::Rest(first, from) => {
-                (write_all(to, &first).and_then(|()| splice(to, &from.stream)), None)
+                (write_all(to, &first).and_then(|()| hand_on(to, from)), None)
             }
             Self::Watched(mut from, mut watch) => {
                 let sent = watched(to, &mut from, watch.as_mut());
@@ -173,6 +226,31 @@ fn write_all(stream: &OutputStream, mut bytes: &[u8]) -> Result<(), StreamError>
         bytes = later;
     }
     Ok(())
+}
+
+/// Moves everything of a body, and sends what is still to be sent of the request that it answers.
+fn hand_on(to: &OutputStream, mut from: IncomingBody) -> Result<(), StreamError> {
+    while from.upload.is_some() {
+        let pushed = from.push();
+        match to.splice(&from.stream, PIECE) {
+            Ok(0) if !pushed => {
+                let mut all = Vec::new();
+                if to.check_write()? == 0 {
+                    all.push(to.subscribe());
+                    if let Some(upload) = &from.upload {
+                        upload.subscribe(&mut all);
+                    }
+                } else {
+                    from.subscribe(&mut all);
+                }
+                wait(&all);
+            }
+            Ok(_) => {}
+            Err(StreamError::Closed) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    splice(to, &from.stream)
 }
 
 /// Moves everything from one stream to the other within the host.
