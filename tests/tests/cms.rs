@@ -191,6 +191,102 @@ async fn nobody_writes_without_a_name_and_nobody_in_another_s_space() {
     assert_eq!(put(&open, "", "/my-cms/x", "body").await.status(), 401);
 }
 
+/// The plugins of a real house: its own auth plugin, in production.
+#[tokio::test]
+async fn in_production_nobody_writes_but_whom_the_issuer_vouches_for() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use rcgen::{KeyPair, PKCS_ED25519, SigningKey};
+    let pair = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+    let pem = pair.public_key_pem().replace('\n', "\\n");
+    let token = |subject: &str| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let claims =
+            serde_json::json!({ "sub": subject, "iat": now.as_secs(), "exp": now.as_secs() + 600 });
+        let head = URL_SAFE_NO_PAD.encode(r#"{"alg":"EdDSA","typ":"JWT"}"#);
+        let text = format!("{head}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
+        let signature = pair.sign(text.as_bytes()).unwrap();
+        format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
+    };
+    let component = |name: &str| house_folder().join(format!("plugins/{name}.wasm"));
+    let auth = format!(
+        "kv = [\"default\"]\ninstances = {{ reuse = 1000 }}\n\
+         config = {{ jwt_key = \"{pem}\", algorithms = \"EdDSA\" }}"
+    );
+    let config = "[auth]\nplugin = \"auth\"\n".to_owned()
+        + &plugin("auth", &component("auth"), &auth)
+        + &plugin(
+            "cms",
+            &component("cms"),
+            &format!("{ROUTES}config = {{ live_writers = \"ann\" }}"),
+        );
+    let house = House::start_with(&config, &[("GUESTHOUSE_ENV", "prod")]);
+    let ask = |bearer: Option<String>, method: &str, path: &str| {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let mut request = reqwest::Client::new().request(method, format!("{}{path}", house.url));
+        if let Some(bearer) = bearer {
+            request = request.bearer_auth(bearer);
+        }
+        async move { request.body("body").send().await.unwrap().status().as_u16() }
+    };
+    let (code, dev) = house.run(&["auth", "token", "--sub", "ann"]);
+    let dev = if code == 0 { dev.trim().to_owned() } else { "e30.e30.e30".to_owned() };
+    let (head, signature) = (token("ann"), token("bob"));
+    let mixed =
+        format!("{}.{}", head.rsplit_once('.').unwrap().0, signature.rsplit_once('.').unwrap().1);
+    for path in [
+        "/live-cms/x",
+        "/my-cms/x",
+        "/my-cms/~ann/x",
+        "/live-cms/a/b/c.html",
+        "/my-cms/x?publish=1",
+    ] {
+        for method in ["PUT", "DELETE", "POST", "MKCOL"] {
+            // Nobody, the issuer of development, and a token that is no token.
+            for bearer in [None, Some(dev.clone()), Some(mixed.clone()), Some("good ann".into())] {
+                let status = ask(bearer.clone(), method, path).await;
+                assert_eq!(status, 401, "{method} {path} as {bearer:?}");
+            }
+        }
+    }
+    let listed = house.run(&["kv", "list", "~cms"]).1;
+    assert_eq!(listed.matches("blob/").count(), 0, "{listed}");
+    assert_eq!(ask(Some(token("bob")), "PUT", "/live-cms/x").await, 403);
+    assert_eq!(ask(Some(token("bob")), "PUT", "/my-cms/x").await, 201);
+    assert_eq!(ask(Some(token("bob")), "PUT", "/my-cms/~ann/x").await, 403);
+    assert_eq!(ask(Some(token("ann")), "PUT", "/live-cms/x").await, 201);
+    assert_eq!(ask(None, "GET", "/live-cms/x").await, 200);
+}
+
+#[tokio::test]
+async fn with_strict_folders_a_document_needs_its_folder() {
+    let strict = house("strict_folders = \"true\"");
+    for (method, path, status) in [
+        ("PUT", "/my-cms/a/page", 409),
+        ("PUT", "/my-cms/page", 201),
+        ("MKCOL", "/my-cms/a/b/", 409),
+        ("MKCOL", "/my-cms/a/", 201),
+        ("MKCOL", "/my-cms/a/", 405),
+        ("PUT", "/my-cms/a/page", 201),
+        ("PUT", "/my-cms/a/b/page", 409),
+        ("MKCOL", "/my-cms/a/b", 201),
+        ("PUT", "/my-cms/a/b/page", 201),
+        // Another's folder is not one's own.
+        ("PUT", "/my-cms/c/page", 409),
+        ("DELETE", "/my-cms/a/", 204),
+        ("GET", "/my-cms/a/b/page", 404),
+        ("PUT", "/my-cms/a/b/page", 409),
+    ] {
+        let answer = call(&strict, "ann", method, path);
+        let answer = if method == "PUT" { answer.body("x") } else { answer };
+        assert_eq!(answer.send().await.unwrap().status(), status, "{method} {path}");
+    }
+    assert_eq!(put(&strict, "bob", "/my-cms/a/page", "x").await.status(), 409);
+    // Otherwise nobody has to make one.
+    let house = house("");
+    assert_eq!(put(&house, "ann", "/my-cms/a/b/c/page", "x").await.status(), 201);
+}
+
 #[tokio::test]
 async fn a_personal_page_is_its_owner_s_until_it_is_published() {
     let house = house("");
