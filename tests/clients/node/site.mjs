@@ -15,8 +15,10 @@ const found = await withPage(
       files: await page.locator('#files tr').count(),
     };
     await page.screenshot({ path: screenshot });
-    // Every link of the page leads somewhere.
-    const links = await page.$$eval('a', (all) => all.map((link) => link.href));
+    // Every link that the page shows leads somewhere.
+    const links = await page.$$eval('a', (all) =>
+      all.filter((link) => link.checkVisibility()).map((link) => link.href),
+    );
     const dead = [];
     for (const link of links) {
       const answer = await page.request.get(link);
