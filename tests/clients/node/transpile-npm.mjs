@@ -66,6 +66,8 @@ function run(side, name, files) {
     const timer = setTimeout(() => child.kill('SIGKILL'), 240_000);
     let text = '';
     let errors = '';
+    // A piece may end in the middle of a character.
+    child.stdout.setEncoding('utf8');
     child.stdout.on('data', (piece) => (text += piece));
     child.stderr.on('data', (piece) => (errors += piece));
     child.on('close', (code, signal) => {
