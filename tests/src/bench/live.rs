@@ -5,7 +5,7 @@
 //! a line says is when it was sent, and everyone who reads it looks at the clock.
 
 use super::load::Round;
-use super::measures::{Bench, Results, Row, Table};
+use super::measures::{Bench, Results, Row, Table, other};
 use super::process::Server;
 use super::subjects::House;
 use anyhow::{Context, Result, bail};
@@ -51,12 +51,8 @@ pub fn live(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
         let mut rows = Vec::new();
         let house = house(bench, measure.rate)?;
         let mut subjects = vec![(HOUSE, &house.server)];
-        let other = bench.tools.y_websocket.as_deref().map(y_websocket);
-        match &other {
-            Some(Ok(server)) => subjects.push((OTHER, server)),
-            Some(Err(error)) => results.skipped.push(format!("{OTHER}: {error:#}")),
-            None => results.skipped.push(format!("{OTHER}: not installed, or left out by --with")),
-        }
+        let theirs = other(results, OTHER, bench.tools.y_websocket.as_deref().map(y_websocket));
+        subjects.extend(theirs.as_ref().map(|server| (OTHER, server)));
         for (name, server) in subjects {
             let path = if name == HOUSE { "/live/bench/yjs" } else { "/bench" };
             let local = LocalSet::new();

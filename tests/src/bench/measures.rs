@@ -91,13 +91,30 @@ impl Results {
 
     /// A ratio over the rounds of two rows: CPU time of `base` divided by that of `row`.
     pub fn ratio(&mut self, what: &str, least: f64, table: usize, base: &str, row: &str) {
+        self.compare(what, Some(least), (table, base, row), |base, row| base.cpu / row.cpu);
+    }
+
+    /// How many times as many answers `row` gave as `base`: where it is not CPU time that decides. Without `least`
+    /// there is no target for it.
+    pub fn rates(&mut self, what: &str, least: Option<f64>, table: usize, base: &str, row: &str) {
+        self.compare(what, least, (table, base, row), |base, row| row.rps / base.rps);
+    }
+
+    fn compare(
+        &mut self,
+        what: &str,
+        least: Option<f64>,
+        (table, base, row): (usize, &str, &str),
+        of: impl Fn(&Round, &Round) -> f64,
+    ) {
         let Some(table) = self.tables.get(table) else { return };
         let find = |name: &str| table.rows.iter().find(|row| row.name == name);
         let (Some(base), Some(row)) = (find(base), find(row)) else { return };
-        let rounds = base.rounds.iter().zip(&row.rounds).map(|(base, row)| base.cpu / row.cpu);
+        let rounds = base.rounds.iter().zip(&row.rounds).map(|(base, row)| of(base, row));
         let (low, middle, high) = spread(rounds);
         let measured = format!("{middle:.2} ({low:.2}–{high:.2})");
-        self.target(what, format!("≥ {least:.2}"), measured, middle >= least);
+        let target = least.map_or_else(|| "none".to_owned(), |least| format!("≥ {least:.2}"));
+        self.target(what, target, measured, least.is_none_or(|least| middle >= least));
     }
 }
 
@@ -193,7 +210,7 @@ impl Bench<'_> {
 }
 
 /// A tool of others, if it is there and starts.
-fn other(results: &mut Results, name: &str, start: Option<Result<Server>>) -> Option<Server> {
+pub fn other<T>(results: &mut Results, name: &str, start: Option<Result<T>>) -> Option<T> {
     match start {
         Some(Ok(server)) => Some(server),
         Some(Err(error)) => {

@@ -3,7 +3,7 @@
 //! A process of esbuild is a child of its server: CPU time counts both. Results are not kept anywhere: each request
 //! transpiles.
 
-use super::measures::{Bench, Results, spread};
+use super::measures::{Bench, Results};
 use super::process::Server;
 use super::subjects;
 use anyhow::{Context, Result};
@@ -101,35 +101,16 @@ pub fn transpile(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
         rows.extend(others.rows().map(|(name, server)| (name, server, load(server))));
         results.tables.push(bench.table(title, &rows)?);
         let table = results.tables.len() - 1;
-        faster(
-            results,
-            table,
-            &format!("{title}: requests/s against {ESBUILD}"),
-            ESBUILD,
-            ours.then_some(1.0),
-        );
-        faster(
-            results,
-            table,
-            &format!("{title}: requests/s against {ESBUILD_WASM}"),
-            ESBUILD_WASM,
-            ours.then_some(10.0),
-        );
-        faster(results, table, &format!("{title}: requests/s against {NATIVE}"), NATIVE, Some(0.5));
+        for (other, least) in [
+            (ESBUILD, ours.then_some(1.0)),
+            (ESBUILD_WASM, ours.then_some(10.0)),
+            (NATIVE, Some(0.5)),
+        ] {
+            let what = format!("{title}: requests/s against {other}");
+            results.rates(&what, least, table, other, PLUGIN);
+        }
     }
     Ok(())
-}
-
-/// How many times as many requests the plugin answers; none: there is no target for it.
-fn faster(results: &mut Results, table: usize, what: &str, than: &str, least: Option<f64>) {
-    let Some(table) = results.tables.get(table) else { return };
-    let find = |name: &str| table.rows.iter().find(|row| row.name == name);
-    let (Some(ours), Some(theirs)) = (find(PLUGIN), find(than)) else { return };
-    let rounds = ours.rounds.iter().zip(&theirs.rounds).map(|(ours, theirs)| ours.rps / theirs.rps);
-    let (low, middle, high) = spread(rounds);
-    let target = least.map_or_else(|| "none".to_owned(), |least| format!("≥ {least:.1}"));
-    let met = least.is_none_or(|least| middle >= least);
-    results.target(what, target, format!("{middle:.2} ({low:.2}–{high:.2})"), met);
 }
 
 /// The servers to compare with, where they are installed.

@@ -4,7 +4,7 @@
 //! many are under way at any time. Two packets are relayed for each round trip.
 
 use super::load::{Load, Round};
-use super::measures::{Bench, Results, Row, Table, spread};
+use super::measures::{Bench, Results, Row, Table, other, spread};
 use super::process::Server;
 use super::subjects::House;
 use anyhow::{Context, Result, bail};
@@ -46,24 +46,13 @@ pub fn turn(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
     let (house, relay, secret) = house(bench)?;
     flood(bench, results, &house, relay)?;
     let mut subjects = Vec::new();
-    match bench.tools.coturn.as_deref().map(|program| coturn(program, bench.folder.path())) {
-        Some(Ok(subject)) => subjects.push(subject),
-        Some(Err(error)) => results.skipped.push(format!("{COTURN}: {error:#}")),
-        None => results.skipped.push(format!("{COTURN}: not installed, or left out by --with")),
-    }
+    let started = bench.tools.coturn.as_deref().map(|program| coturn(program, bench.folder.path()));
+    subjects.extend(other(results, COTURN, started));
     subjects.push(Subject { name: HOUSE, server: house.server, relay, secret });
     let table = results.tables.len();
     results.tables.push(relayed(bench, &subjects)?);
     results.ratio("packets relayed over UDP, against coturn", 0.8, table, COTURN, HOUSE);
-    let Some(rows) = results.tables.get(table).map(|table| &table.rows) else { return Ok(()) };
-    let find = |name: &str| rows.iter().find(|row| row.name == name);
-    if let (Some(coturn), Some(house)) = (find(COTURN), find(HOUSE)) {
-        let rounds = || coturn.rounds.iter().zip(&house.rounds);
-        let (low, middle, high) = spread(rounds().map(|(coturn, house)| house.rps / coturn.rps));
-        let measured = format!("{middle:.2} ({low:.2}–{high:.2})");
-        let what = "the same, packets a second";
-        results.target(what, "≥ 0.80", measured, middle >= 0.8);
-    }
+    results.rates("the same, packets a second", Some(0.8), table, COTURN, HOUSE);
     Ok(())
 }
 
