@@ -39,6 +39,8 @@ export async function withPage(use, { width = 1280, height = 800, flags = [] } =
     });
     page.on('pageerror', (error) => wrong.push(`exception: ${error.stack ?? error}`));
     page.on('requestfailed', (request) => {
+      // A frame was sent somewhere else before it was there.
+      if (request.isNavigationRequest() && request.frame() !== page.mainFrame() && request.failure()?.errorText === 'net::ERR_ABORTED') return;
       wrong.push(`failed: ${request.url()}: ${request.failure()?.errorText}`);
     });
     page.on('response', (response) => {

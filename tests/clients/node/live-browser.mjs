@@ -1,7 +1,7 @@
 // Two pages of the playground in a browser: they edit one room, see each other, and what the code does; one goes
 // offline and comes back; and they find each other for WebRTC through the room.
 import assert from "node:assert/strict";
-import { aLine, code, launch, open as openAs, problems, until, write } from "./playground.mjs";
+import { aLine, code, launch, open as openAs, problems, shows, until, write } from "./playground.mjs";
 
 const room = `browsers${Date.now()}`;
 const runs = process.env.RUNS !== "0";
@@ -17,7 +17,7 @@ await until("bob sees what ann wrote", async () => (await code(bob.page)).includ
 await until("bob sees ann's cursor", () => bob.page.evaluate(() => document.querySelector(".cm-ySelectionInfo")?.textContent === "ann"));
 let preview = "not asked";
 if (runs) {
-  const shown = (page, text) => until(`the preview shows ${text}`, () => page.frameLocator("#page").locator("#embed").textContent().then((found) => found === text, () => false));
+  const shown = (page, text) => shows(page, room, text);
   await shown(bob.page, "first");
   const began = Date.now();
   await write(bob.page, 'document.getElementById("embed").textContent = "second";\n');

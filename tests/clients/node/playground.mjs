@@ -65,11 +65,11 @@ export const code = (page) => page.evaluate(() => [...document.querySelectorAll(
   return copy.textContent;
 }).join("\n"));
 
-export const until = async (what, holds, patience = 20_000) => {
+export const until = async (what, holds, patience = 20_000, told = async () => "") => {
   const deadline = Date.now() + patience;
   for (;;) {
     if (await holds()) return;
-    if (Date.now() > deadline) throw new Error(`not in time: ${what}; ${problems.join("; ")}`);
+    if (Date.now() > deadline) throw new Error(`not in time: ${what}; ${[...problems, await told()].join("; ")}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 };
@@ -80,3 +80,18 @@ export const write = async (page, text) => {
   await page.keyboard.press("Delete");
   await page.keyboard.type(text);
 };
+
+// What the preview of a page shows; none: nothing yet.
+const preview = (page) => page.frameLocator("#page").locator("#embed").textContent({ timeout: 1000 }).catch(() => undefined);
+
+// Waits until the preview of a page shows this text.
+export const shows = (page, room, text) => until(`the preview shows ${text}`, async () => (await preview(page)) === text, 20_000, async () => {
+  const answer = await fetch(`${house}/live/${room}/session.json`);
+  return JSON.stringify({
+    preview: await preview(page),
+    frames: page.frames().map((frame) => frame.url()),
+    editor: await code(page),
+    state: await page.textContent("#state"),
+    session: await answer.text(),
+  });
+});
