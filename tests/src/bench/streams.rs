@@ -7,7 +7,7 @@ use super::process::Server;
 use super::subjects::{self, House};
 use anyhow::{Context, Result, bail};
 use guesthouse_tests::{guest, house_folder};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
@@ -125,17 +125,54 @@ fn speed(address: SocketAddr, request: &[u8]) -> Result<f64> {
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     let began = Instant::now();
     stream.write_all(request)?;
-    let mut lines = BufReader::with_capacity(64 << 10, stream).lines();
-    let status = lines.next().context("no answer")??;
+    let mut answer = BufReader::with_capacity(64 << 10, stream);
+    let mut status = String::new();
+    answer.read_line(&mut status)?;
     if !status.contains(" 200 ") {
         bail!("the answer was {status}");
     }
+    let mut field = String::new();
+    while !field.ends_with("\r\n\r\n") && answer.read_line(&mut field)? > 0 {}
+    let mut lines = BufReader::with_capacity(64 << 10, Chunked { answer, left: 0 }).lines();
     let mut left = TOKENS;
     while left > 0 {
         let line = lines.next().context("the stream ended")??;
         left -= usize::from(line.starts_with("data: {"));
     }
     Ok(TOKENS as f64 / began.elapsed().as_secs_f64())
+}
+
+/// A body in chunks (RFC 9112 §7.1): a line of text may go on in the next chunk.
+struct Chunked<R> {
+    answer: R,
+    /// Bytes of this chunk, and of the end of its line, that are still to come.
+    left: usize,
+}
+
+impl<R: BufRead> Read for Chunked<R> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        const LINE_END: usize = 2;
+        if self.left == LINE_END {
+            self.answer.read_exact(&mut [0; LINE_END])?;
+            self.left = 0;
+        }
+        if self.left == 0 {
+            let mut size = String::new();
+            self.answer.read_line(&mut size)?;
+            let size = usize::from_str_radix(size.trim_end(), 16).map_err(std::io::Error::other)?;
+            if size == 0 {
+                return Ok(0);
+            }
+            self.left = size + LINE_END;
+        }
+        let most = into.len().min(self.left - LINE_END);
+        let read = self.answer.read(into.get_mut(..most).unwrap_or_default())?;
+        if read == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        self.left -= read;
+        Ok(read)
+    }
 }
 
 /// Many answers at the speed of language models, all through the OpenAI plugin on one core.
