@@ -183,6 +183,57 @@ fn a_body_that_stops_coming_is_408() {
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
 }
 
+/// A body of 8 MiB to a plugin that takes 1 MiB, all of it sent before anything is read; what the client then reads.
+fn too_large(house: &House) -> (std::io::Result<()>, String) {
+    let mut stream = connect(house);
+    let size = 8 << 20;
+    let head = format!("POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: {size}\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let piece = vec![b'x'; 64 << 10];
+    let sent = (0..size / piece.len()).try_for_each(|_| {
+        // As over a line that is slower than this machine's.
+        std::thread::sleep(Duration::from_millis(1));
+        stream.write_all(&piece)
+    });
+    (sent, rest(stream))
+}
+
+#[test]
+fn whoever_sends_too_much_reads_why_it_was_refused_and_no_reset() {
+    let house = house("");
+    for _ in 0..5 {
+        let (sent, answer) = too_large(&house);
+        assert!(sent.is_ok(), "{sent:?}");
+        assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    }
+    // The same where hyper answers by itself.
+    let mut stream = connect(&house);
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n").unwrap();
+    let field = format!("x: {}\r\n", "y".repeat(1000));
+    for _ in 0..4000 {
+        stream.write_all(field.as_bytes()).unwrap();
+    }
+    let answer = rest(stream);
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    is_served(&house);
+}
+
+#[test]
+fn whoever_goes_on_sending_is_left_in_the_end() {
+    for linger in ["linger = \"0s\"", "linger = \"200ms\"", "linger_bytes = \"1MiB\""] {
+        let house = house(linger);
+        let mut stream = connect(&house);
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        let head = "POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000000000\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        let began = Instant::now();
+        while stream.write_all(&[b'x'; 64 << 10]).is_ok() {
+            assert!(began.elapsed() < PATIENCE, "{linger}: it is still heard");
+        }
+        is_served(&house);
+    }
+}
+
 #[test]
 fn slow_heads_are_cut_off_while_others_are_served() {
     let house = house("header_timeout = \"500ms\"");

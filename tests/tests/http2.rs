@@ -145,7 +145,9 @@ enum Outcome {
 }
 
 fn house() -> House {
-    House::start(&plugin("guest", &guest("wit_bindgen"), "routes = [\"/*\"]"))
+    // A connection that is over is closed at once, so that a test sees when that is.
+    let server = "[server]\nlinger = \"0s\"\n".to_owned();
+    House::start(&(server + &plugin("guest", &guest("wit_bindgen"), "routes = [\"/*\"]")))
 }
 
 fn is_served(house: &House) {

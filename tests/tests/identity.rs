@@ -88,18 +88,30 @@ async fn a_browser_s_preflight_reaches_the_plugin_without_a_caller_where_the_ope
     for (method, fields) in
         [("GET", &real[..]), ("OPTIONS", &real[..1]), ("OPTIONS", &real[1..]), ("OPTIONS", &wrong)]
     {
-        assert_eq!(ask(&open, method, fields).await.status(), 401, "{method} {fields:?}");
+        let refused = ask(&open, method, fields).await;
+        assert_eq!(refused.status(), 401, "{method} {fields:?}");
+        // A page learns why, unless it sent cookies; elsewhere it does not.
+        assert_eq!(refused.headers()["access-control-allow-origin"], "*");
+        assert!(!refused.headers().contains_key("access-control-allow-credentials"));
     }
+    assert!(
+        !ask(&closed, "GET", &real).await.headers().contains_key("access-control-allow-origin")
+    );
     let good = [real[0], real[1], ("authorization", "Bearer good anna")];
     let answer = ask(&open, "OPTIONS", &good).await;
     assert_eq!(answer.headers()["access-control-allow-headers"], "anna");
     assert!(answer.headers().contains_key("set-cookie"), "it is a request like any other");
     // The rate of the address holds for those who ask first, too.
-    let mut last = 200;
-    for _ in 0..7 {
-        last = ask(&open, "OPTIONS", &real).await.status().as_u16();
+    let mut last = ask(&open, "OPTIONS", &real).await;
+    for _ in 0..6 {
+        last = ask(&open, "OPTIONS", &real).await;
     }
-    assert_eq!(last, 429);
+    assert_eq!(last.status(), 429);
+    let read = last.headers()["access-control-expose-headers"].to_str().unwrap();
+    for name in ["retry-after", "ratelimit", "x-request-id"] {
+        assert!(read.split(", ").any(|found| found == name), "{read}");
+        assert!(last.headers().contains_key(name), "{name}");
+    }
 }
 
 #[tokio::test]

@@ -225,6 +225,8 @@ fn server(mut reader: Reader<'_>, server: &mut Server) {
     reader.duration("swap_drain", &mut server.swap_drain, Duration::ZERO..=DAY);
     reader.duration("header_timeout", &mut server.header_timeout, SECOND / 10..=DAY);
     reader.duration("idle_timeout", &mut server.idle_timeout, SECOND / 10..=DAY);
+    reader.duration("linger", &mut server.linger, Duration::ZERO..=SECOND * 60);
+    reader.size("linger_bytes", &mut server.linger_bytes, 0..=1 << 40);
     reader.size("max_head", &mut server.max_head, 8192..=1 << 20);
     reader.number("max_headers", &mut server.max_headers, 8..=1000);
     reader.number("max_connections", &mut server.max_connections, 1..=1_000_000);

@@ -73,6 +73,10 @@ pub struct Server {
     pub header_timeout: Duration,
     /// How long a client may send or take nothing in the middle of a body. Default 60 s.
     pub idle_timeout: Duration,
+    /// How long what a client goes on sending is thrown away before its connection is closed. Default 5 s.
+    pub linger: Duration,
+    /// Bytes that are thrown away so, at most. Default 64 MiB.
+    pub linger_bytes: u64,
     /// Bytes of a request's head. Default 64 KiB.
     pub max_head: usize,
     /// Header fields of a request. Default 100.
@@ -279,6 +283,8 @@ impl Default for Server {
             swap_drain: Duration::from_secs(300),
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
+            linger: Duration::from_secs(5),
+            linger_bytes: 64 << 20,
             max_head: 64 << 10,
             max_headers: 100,
             max_connections: 10_000,

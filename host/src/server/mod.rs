@@ -22,6 +22,7 @@ mod request_id;
 mod room;
 mod service;
 mod timed_io;
+mod unread;
 
 pub use access_log::{AccessLog, Style};
 pub use calls::Neighbourhood;
@@ -42,6 +43,7 @@ use std::time::{Duration, Instant};
 use timed_io::TimedIo;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use unread::Unread;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -205,9 +207,11 @@ async fn serve(
         // A WebSocket goes on counting after its connection has left this loop.
         let counted = Counted(connections.clone());
         _ = stream.set_nodelay(true);
-        let io = TimedIo::new(stream, settings.header_timeout, settings.idle_timeout);
+        let unread = Unread::default();
+        let io = TimedIo::new(stream, &settings, unread.clone());
         let held = Arc::new(counted);
-        let service = service::connection(house.clone(), peer, room::Held::new(held.clone()));
+        let service =
+            service::connection(house.clone(), peer, room::Held::new(held.clone()), unread);
         let builder = builder.clone();
         let shutdown = shutdown.clone();
         tracker.spawn(async move {

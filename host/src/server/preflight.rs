@@ -7,10 +7,16 @@
 
 use crate::body::{Body, declared_length};
 use http::header::{
-    ACCESS_CONTROL_REQUEST_METHOD, ALLOW, ORIGIN, RETRY_AFTER, TRANSFER_ENCODING, VARY,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_REQUEST_METHOD,
+    ALLOW, ORIGIN, RETRY_AFTER, TRANSFER_ENCODING, VARY,
 };
 use http::request::Parts;
-use http::{HeaderName, Method, Response};
+use http::{HeaderName, HeaderValue, Method, Response};
+
+/// What a page may read of a refusal, beside what every page may.
+const READABLE: HeaderValue = HeaderValue::from_static(
+    "www-authenticate, retry-after, ratelimit, ratelimit-policy, x-request-id",
+);
 
 /// Whether this is one: the method, the two fields that every browser sends with it, and no body.
 pub(super) fn is_one(request: &Parts) -> bool {
@@ -37,6 +43,16 @@ pub(super) fn answer(response: Response<Body>) -> Response<Body> {
         }
     }
     Response::from_parts(parts, Body::full(bytes::Bytes::new()))
+}
+
+/// The house's own refusal, so that a page of any origin may read it: its request was let through to be asked who calls,
+/// and a page that can't tell 401 from 429 can neither sign in anew nor wait. It says nothing that depends on cookies,
+/// and a browser gives it to no page that sent some.
+pub(super) fn readable(mut response: Response<Body>) -> Response<Body> {
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, READABLE);
+    response
 }
 
 #[cfg(test)]

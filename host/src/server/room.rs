@@ -8,6 +8,7 @@ use super::gate::{Passed, Vouched};
 use super::limit::Limited;
 use super::service::House;
 use super::timed_io::TimedIo;
+use super::unread::Sent;
 use crate::body::{Body, BodyError};
 use crate::config;
 use crate::plugins::Slot;
@@ -17,7 +18,6 @@ use crate::storage::rooms::RoomKey;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::upgrade::downcast;
@@ -73,12 +73,7 @@ impl House {
     }
 
     /// A request for a room.
-    pub(super) async fn room(
-        &self,
-        seat: Seat<'_>,
-        parts: Parts,
-        body: Incoming,
-    ) -> Response<Body> {
+    pub(super) async fn room(&self, seat: Seat<'_>, parts: Parts, body: Sent) -> Response<Body> {
         let Seat { slot, limits, at, host, passed } = seat;
         let key = match key(slot, at, &parts) {
             Ok(key) => key,
@@ -187,7 +182,7 @@ impl House {
         limits: &config::Rooms,
         key: RoomKey,
         mut parts: Parts,
-        body: Incoming,
+        body: Sent,
     ) -> Response<Body> {
         let limit = slot.plugin.limits.body.min(MOST_BODY);
         let body = Limited::new(body, limit, self.idle, Arc::default());

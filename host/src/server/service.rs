@@ -7,8 +7,10 @@ use super::access_log::{AccessLog, Entry};
 use super::asking;
 use super::failure::{self, Refusal};
 use super::gate::{Gate, Passed};
+use super::preflight;
 use super::request_id;
 use super::room::{Held, Seat};
+use super::unread::{Sent, Unread};
 use crate::answers::Answers;
 use crate::body::{Body, BodyError, declared_length};
 use crate::cache::Decision;
@@ -53,13 +55,14 @@ pub(super) fn connection(
     house: Arc<House>,
     peer: SocketAddr,
     held: Held,
+    unread: Unread,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
     Response = Response<Logged>,
     Error = Infallible,
     Future = Answering,
 > {
-    hyper::service::service_fn(move |request| house.serve(request, peer, &held))
+    hyper::service::service_fn(move |request| house.serve(unread.watch(request), peer, &held))
 }
 
 /// An answer on its way. What the house knows by itself, a kept response above all, is there at once, and costs no
@@ -105,7 +108,7 @@ struct Asking {
     /// What the cache said, when it was asked.
     decision: Option<Decision>,
     parts: Parts,
-    body: Incoming,
+    body: Sent,
 }
 
 /// How far a request comes without waiting.
@@ -117,12 +120,7 @@ enum AtOnce {
 }
 
 impl House {
-    fn serve(
-        self: &Arc<Self>,
-        request: Request<Incoming>,
-        peer: SocketAddr,
-        held: &Held,
-    ) -> Answering {
+    fn serve(self: &Arc<Self>, request: Request<Sent>, peer: SocketAddr, held: &Held) -> Answering {
         let opening = self.open(&request, peer);
         match self.at_once(request, peer, &opening.id, held) {
             AtOnce::Answered(slot, response) => {
@@ -138,7 +136,7 @@ impl House {
         }
     }
 
-    fn open(&self, request: &Request<Incoming>, peer: SocketAddr) -> Opening {
+    fn open(&self, request: &Request<Sent>, peer: SocketAddr) -> Opening {
         let id = request_id::of(request.headers());
         let entry = self.log.is_some().then(|| Entry {
             at: SystemTime::now(),
@@ -185,7 +183,7 @@ impl House {
     /// As far as it goes without waiting for anybody.
     fn at_once(
         &self,
-        request: Request<Incoming>,
+        request: Request<Sent>,
         peer: SocketAddr,
         id: &HeaderValue,
         held: &Held,
@@ -262,6 +260,9 @@ impl House {
             Some(passed) => passed,
             None => match self.gate.pass(&slot.plugin, &mut parts, peer).await {
                 Ok(passed) => passed,
+                Err(refused) if slot.plugin.preflight => {
+                    return (slot, preflight::readable(refused));
+                }
                 Err(refused) => return (slot, refused),
             },
         };
@@ -291,7 +292,7 @@ impl House {
         passed: &Passed,
         mut decision: Option<Decision>,
         mut parts: Parts,
-        body: Incoming,
+        body: Sent,
     ) -> Response<Body> {
         let Some(cache) = &slot.cache else { return self.ask(slot, parts, body).await };
         // What a verified caller reads is for that caller: it neither comes from the cache nor goes there.
@@ -312,7 +313,7 @@ impl House {
     }
 
     /// Asks the plugin.
-    async fn ask(&self, slot: &Slot, parts: Parts, body: Incoming) -> Response<Body> {
+    async fn ask(&self, slot: &Slot, parts: Parts, body: Sent) -> Response<Body> {
         asking::ask(slot, Request::from_parts(parts, body), self.idle, None).await
     }
 }

@@ -1,12 +1,19 @@
 //! A connection that doesn't wait for ever.
 //!
-//! Owns two timeouts that nothing above can see: a client that connects and says nothing, and one that
-//! takes nothing of what is sent to it. It costs nothing while data flows: a timer exists only while the
-//! connection is stuck.
+//! Owns what nothing above can see: timeouts for a client that connects and says nothing, and for one that
+//! takes nothing of what is sent to it, and a close that doesn't take the last answer from the client. It
+//! costs nothing while data flows: a timer exists only while the connection is stuck, or closing.
+//!
+//! The danger behind the close: a system that closes a connection on which bytes have come that nobody has read
+//! resets it, and a reset throws away what the client has not read yet (RFC 9112 §9.6). Whoever sends too large
+//! a body would see a broken connection instead of its 413.
 
+use super::unread::Unread;
+use crate::config;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -23,14 +30,34 @@ pub(super) struct TimedIo {
     opening: usize,
     opening_timer: Option<Pin<Box<Sleep>>>,
     write_timer: Option<Pin<Box<Sleep>>>,
+    /// Runs while what the client still sends is thrown away.
+    linger_timer: Option<Pin<Box<Sleep>>>,
+    unread: Unread,
     head: Duration,
     idle: Duration,
+    linger: Duration,
+    /// Bytes that may still be thrown away.
+    linger_left: u64,
 }
 
+/// Bytes that are thrown away at once.
+const RUBBISH: usize = 16 << 10;
+
 impl TimedIo {
-    /// `head`: for the first bytes; `idle`: for a client that takes nothing.
-    pub(super) fn new(stream: TcpStream, head: Duration, idle: Duration) -> Self {
-        Self { stream, opening: PREFACE, opening_timer: None, write_timer: None, head, idle }
+    /// `unread` says, when it is closed, whether more may come of what the client sends.
+    pub(super) fn new(stream: TcpStream, settings: &config::Server, unread: Unread) -> Self {
+        Self {
+            stream,
+            opening: PREFACE,
+            opening_timer: None,
+            write_timer: None,
+            linger_timer: None,
+            unread,
+            head: settings.header_timeout,
+            idle: settings.idle_timeout,
+            linger: settings.linger,
+            linger_left: settings.linger_bytes,
+        }
     }
 
     /// The connection without its timeouts: who takes it has timeouts of its own.
@@ -118,6 +145,38 @@ impl AsyncWrite for TimedIo {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        if this.linger_timer.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+        }
+        loop {
+            let mut rubbish = [const { MaybeUninit::uninit() }; RUBBISH];
+            let mut rubbish = ReadBuf::uninit(&mut rubbish);
+            match Pin::new(&mut this.stream).poll_read(cx, &mut rubbish) {
+                Poll::Ready(Ok(())) if rubbish.filled().is_empty() => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => {
+                    let read = rubbish.filled().len() as u64;
+                    let Some(left) = this.linger_left.checked_sub(read) else {
+                        return Poll::Ready(Ok(()));
+                    };
+                    this.linger_left = left;
+                }
+                // It is closed, one way or the other.
+                Poll::Ready(Err(_)) => return Poll::Ready(Ok(())),
+                Poll::Pending if this.linger_timer.is_none() && !this.unread.is_set() => {
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Pending => {
+                    return match expired(&mut this.linger_timer, this.linger, cx) {
+                        Ok(()) => Poll::Pending,
+                        Err(_) => Poll::Ready(Ok(())),
+                    };
+                }
+            }
+            // One that sends without a pause is left after that time, too.
+            if expired(&mut this.linger_timer, this.linger, cx).is_err() {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }
