@@ -142,7 +142,7 @@ impl<'a> Lower<'a, '_> {
 }
 
 /// Statements that are in no source.
-fn statements<'a>(allocator: &'a Allocator, text: &str) -> Vec<Statement<'a>> {
+pub(crate) fn statements<'a>(allocator: &'a Allocator, text: &str) -> Vec<Statement<'a>> {
     let text = oxc::str::Str::from_in(text, allocator).as_str();
     let mut parsed = Parser::new(allocator, text, SourceType::mjs()).parse().program;
     WithoutPlace.visit_program(&mut parsed);

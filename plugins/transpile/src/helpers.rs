@@ -85,6 +85,27 @@ pub(crate) fn inline<'a>(
     Ok(())
 }
 
+/// The name that a helper has in the module, before it is inlined.
+pub(crate) fn local_of(program: &Program<'_>, helper: &str) -> Option<String> {
+    program.body.iter().find_map(|statement| {
+        let (module, local) = match statement {
+            Statement::ImportDeclaration(import) => {
+                let specifiers = import.specifiers.as_ref()?;
+                let ImportDeclarationSpecifier::ImportDefaultSpecifier(default) =
+                    specifiers.first()?
+                else {
+                    return None;
+                };
+                (import.source.value.to_string(), default.local.name.to_string())
+            }
+            Statement::VariableDeclaration(declaration) => require_of(declaration)?,
+            _ => return None,
+        };
+        let found = [INLINE, EXTERNAL].iter().find_map(|from| module.strip_prefix(from))?;
+        (found.strip_prefix("/helpers/")? == helper).then_some(local)
+    })
+}
+
 /// The helper and the name that it has in the module.
 fn import_of(statement: &Statement<'_>) -> Option<(String, String)> {
     let helper = |module: &str| {

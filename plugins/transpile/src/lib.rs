@@ -13,12 +13,19 @@
 //! | `import_map` | none | JSON with `imports`, for `importMap=1` |
 
 mod accessors;
+mod decorators;
 mod diagnostics;
+mod enums;
 mod helpers;
 mod import_map;
+mod members;
+mod namespaces;
 mod nesting;
 mod options;
+mod parentheses;
 mod pipeline;
+mod pragmas;
+mod refused;
 mod results;
 
 pub use diagnostics::{Diagnostic, as_json, as_text};

@@ -108,6 +108,12 @@ impl Scan<'_> {
                 }
                 b'_' | b'$' | b'\\' | 0x80.. => self.word(),
                 _ if byte.is_ascii_alphanumeric() => self.word(),
+                // Behind a value it is one still: a slash after `a++` divides.
+                b'+' | b'-' if self.peek(1) == Some(byte) => {
+                    self.count(2 * weight_of(byte, self.value));
+                    self.at += 1;
+                    self.step(self.value);
+                }
                 _ => {
                     self.count(weight_of(byte, self.value));
                     self.step(false);
@@ -235,46 +241,37 @@ impl Scan<'_> {
         self.now(true);
     }
 
+    /// To its end, or to that of the line. Its groups, and the classes in classes that it has with the flag `v`, are
+    /// read by calls of their own: what is too deep counts as a level too many.
     fn regex(&mut self) {
         self.at += 1;
+        let (mut depth, mut most) = (0_usize, 0_usize);
         let mut class = false;
         while let Some(byte) = self.peek(0) {
             match byte {
                 b'\n' => break,
                 b'\\' => self.at += 1,
-                b'[' => class = true,
-                b']' => class = false,
                 b'/' if !class => {
                     self.at += 1;
                     break;
                 }
-                // Groups are a recursion of their own.
-                b'(' if self.regex_is_deep() => return,
-                _ => {}
-            }
-            self.at += 1;
-        }
-        self.now(true);
-    }
-
-    /// Brackets of the rest of this line's regular expression; what is too deep counts as a level too many.
-    fn regex_is_deep(&mut self) -> bool {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let (mut depth, mut most) = (0_usize, 0);
-        for byte in rest.iter().take_while(|byte| **byte != b'\n').take(1 << 16) {
-            match byte {
-                b'(' => depth += 1,
-                b')' => depth = depth.saturating_sub(1),
-                b'/' if depth == 0 => break,
+                b'(' | b'[' => {
+                    class |= byte == b'[';
+                    depth += 1;
+                }
+                b')' | b']' => {
+                    class &= byte != b']';
+                    depth = depth.saturating_sub(1);
+                }
                 _ => {}
             }
             most = most.max(depth);
+            self.at += 1;
         }
+        self.now(true);
         if most > MOST / 2 {
             self.count(MOST * OPERATORS * 2);
-            return true;
         }
-        false
     }
 
     /// The text of a template, up to its end or to an expression in it.

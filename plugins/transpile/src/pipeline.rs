@@ -1,24 +1,28 @@
 //! From source to output: parse, check, transform, inline helpers, minify, print.
+//!
+//! Owns the order of the steps. Where the transformer or the printer is wrong, a step of ours before or after it
+//! mends that, and what can't be mended is refused.
 
-use crate::accessors;
 use crate::diagnostics::{self, Diagnostic};
-use crate::helpers;
 use crate::import_map::{ImportMap, Rewrite};
-use crate::nesting;
 use crate::options::{Decorators, Jsx, Loader, Options, SourceMap};
+use crate::refused::Refusal;
+use crate::{
+    accessors, decorators, enums, helpers, namespaces, nesting, parentheses, pragmas, refused,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use oxc::allocator::Allocator;
-use oxc::ast::ast::{AccessorProperty, Decorator, Program};
-use oxc::ast_visit::{Visit, VisitMut, walk};
+use oxc::ast::ast::Program;
+use oxc::ast_visit::VisitMut;
 use oxc::codegen::{Codegen, CodegenOptions, CommentOptions};
-use oxc::diagnostics::OxcDiagnostic;
+use oxc::diagnostics::{Diagnostics, OxcDiagnostic};
 use oxc::minifier::{
     CompressOptions, CompressOptionsKeepNames, MangleOptions, MangleOptionsKeepNames, Minifier,
     MinifierOptions,
 };
 use oxc::parser::{ParseOptions, Parser};
-use oxc::semantic::SemanticBuilder;
+use oxc::semantic::{Scoping, SemanticBuilder};
 use oxc::span::SourceType;
 use oxc::transformer::{
     EnvOptions, HelperLoaderMode, HelperLoaderOptions, JsxOptions, JsxRuntime, TransformOptions,
@@ -26,6 +30,9 @@ use oxc::transformer::{
 };
 use std::borrow::Cow;
 use std::path::Path;
+
+/// Errors of one answer: a source that is not meant for this has thousands.
+const MOST: usize = 50;
 
 /// What came out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,24 +61,41 @@ pub fn transpile(
     let parsed = Parser::new(&allocator, source, source_type(options))
         .with_options(ParseOptions { parse_regular_expression: true, ..ParseOptions::default() })
         .parse();
-    let wrong = |found: oxc::diagnostics::Diagnostics| {
+    let wrong = |found: Diagnostics| {
         let errors: Vec<OxcDiagnostic> = found.errors().cloned().collect();
         if errors.is_empty() { Ok(()) } else { Err(diagnostics::all(source, name, errors)) }
     };
     wrong(parsed.diagnostics)?;
     let mut program = parsed.program;
-    not_lowered(source, options, &program)?;
+    let refuse = |found: Vec<Refusal>| -> Result<(), Vec<Diagnostic>> {
+        let at = |one: Refusal| {
+            let (start, end) = (one.span.start as usize, one.span.end as usize);
+            Diagnostic::at(source, name, start, end - start, &one.message)
+        };
+        if found.is_empty() { Ok(()) } else { Err(found.into_iter().take(MOST).map(at).collect()) }
+    };
+    refuse(refused::all(source, options, &program))?;
     if source.contains("accessor") {
         accessors::lower(&allocator, source, &mut program);
     }
 
-    let semantic = SemanticBuilder::new()
-        .with_check_syntax_error(true)
-        .with_excess_capacity(2.0)
-        .with_enum_eval(true)
-        .build(&program);
-    wrong(semantic.diagnostics)?;
-    let scoping = semantic.semantic.into_scoping();
+    pragmas::keep(&allocator, source, options, &mut program);
+
+    let (mut scoping, found) = scoping(&program, true);
+    wrong(found)?;
+    let mut changed = false;
+    if source.contains("namespace") || source.contains("module") {
+        match namespaces::mend(&allocator, &mut program, &scoping) {
+            Ok(mended) => changed |= mended,
+            Err(found) => refuse(found)?,
+        }
+    }
+    if source.contains("enum") {
+        changed |= enums::mend_signs(&allocator, &mut program, &scoping);
+    }
+    if changed {
+        scoping = self::scoping(&program, false).0;
+    }
     let path = Path::new(if name.is_empty() { "input.tsx" } else { name });
     let settings =
         settings(options).map_err(|why| vec![Diagnostic::at(source, name, 0, 0, &why)])?;
@@ -87,6 +111,11 @@ pub fn transpile(
     }
     let mut scoping = Some(transformed.scoping);
 
+    if options.decorators == Decorators::Legacy
+        && let Some(helper) = helpers::local_of(&program, "decorate")
+    {
+        decorators::order(&allocator, &mut program, &helper);
+    }
     if !options.external_helpers {
         helpers::inline(&allocator, &mut program)
             .map_err(|why| vec![Diagnostic::at(source, name, 0, 0, &why)])?;
@@ -101,6 +130,9 @@ pub fn transpile(
         let minified = Minifier::new(minifier(options)).minify(&allocator, &mut program);
         scoping = minified.scoping;
         private = minified.class_private_mappings;
+    }
+    if source.contains('#') {
+        parentheses::keep(&allocator, &mut program);
     }
     let printed = Codegen::new()
         .with_options(CodegenOptions {
@@ -134,6 +166,16 @@ pub fn transpile(
         code.push('\n');
     }
     Ok(Output { code, map })
+}
+
+/// What is known of the names of a program, and what is wrong with them if that is asked.
+fn scoping(program: &Program<'_>, check: bool) -> (Scoping, Diagnostics) {
+    let built = SemanticBuilder::new()
+        .with_check_syntax_error(check)
+        .with_excess_capacity(2.0)
+        .with_enum_eval(true)
+        .build(program);
+    (built.semantic.into_scoping(), built.diagnostics)
 }
 
 fn source_type(options: &Options) -> SourceType {
@@ -205,47 +247,4 @@ fn minifier(options: &Options) -> MinifierOptions {
             ..CompressOptions::smallest()
         }),
     }
-}
-
-/// Syntax that the transformer would leave as it is, and that no engine runs.
-fn not_lowered(
-    source: &str,
-    options: &Options,
-    program: &Program<'_>,
-) -> Result<(), Vec<Diagnostic>> {
-    struct Find {
-        standard: bool,
-        found: Vec<(u32, u32, &'static str)>,
-    }
-    impl<'a> Visit<'a> for Find {
-        fn visit_decorator(&mut self, decorator: &Decorator<'a>) {
-            if self.standard {
-                let message = "Standard decorators can't be lowered yet. For those of TypeScript's \
-                               experimentalDecorators, ask with decorators=legacy";
-                self.found.push((decorator.span.start, decorator.span.end, message));
-            }
-            walk::walk_decorator(self, decorator);
-        }
-
-        fn visit_accessor_property(&mut self, accessor: &AccessorProperty<'a>) {
-            if !accessor.decorators.is_empty() && !self.standard {
-                let message = "An accessor with a decorator can't be lowered yet; write a getter and a setter";
-                self.found.push((accessor.span.start, accessor.span.start + 8, message));
-            }
-            walk::walk_accessor_property(self, accessor);
-        }
-    }
-    // Most sources have neither, and need no walk.
-    if !source.contains('@') && !source.contains("accessor") {
-        return Ok(());
-    }
-    let mut find = Find { standard: options.decorators == Decorators::Standard, found: Vec::new() };
-    find.visit_program(program);
-    if find.found.is_empty() {
-        return Ok(());
-    }
-    let at = |(start, end, message): (u32, u32, &str)| {
-        Diagnostic::at(source, &options.filename, start as usize, (end - start) as usize, message)
-    };
-    Err(find.found.into_iter().take(50).map(at).collect())
 }

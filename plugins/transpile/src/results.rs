@@ -17,7 +17,7 @@ const KEPT_S: u64 = 7 * 86_400;
 /// Bytes of a source whose result is cheaper to keep than to make again: a write waits for the disk.
 const FROM: usize = 8 << 10;
 /// Changes with what the same source and options give.
-const EDITION: &str = concat!(env!("CARGO_PKG_VERSION"), "/oxc-0.146.0/1");
+const EDITION: &str = concat!(env!("CARGO_PKG_VERSION"), "/oxc-0.146.0/2");
 
 /// What stands for a source and its options.
 pub(crate) fn key(source: &str, options: &Options) -> String {

@@ -14,7 +14,7 @@ function NAME() {
     let dispose = wait ? value[Symbol.asyncDispose || Symbol.for("Symbol.asyncDispose")] : undefined;
     if (dispose === undefined) {
       const sync = value[Symbol.dispose || Symbol.for("Symbol.dispose")];
-      dispose = wait && typeof sync === "function" ? function () { sync.call(this); } : sync;
+      dispose = wait && typeof sync === "function" ? async function () { sync.call(this); } : sync;
     }
     if (typeof dispose !== "function") throw new TypeError("using: the object is not disposable");
     stack.push({ wait, value, dispose });
