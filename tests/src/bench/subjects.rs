@@ -54,7 +54,9 @@ fn native_on(core: usize) -> Result<Server> {
 pub fn wasmtime(program: &Path, component: &str, options: &[&str]) -> Result<Server> {
     let address = local();
     let mut command = Command::new(program);
-    command.arg("serve").arg("--addr").arg(address.to_string()).args(options).arg(guest(component));
+    // Guests of Rust import wasi:cli, which it gives only when it is told to.
+    command.args(["serve", "-S", "cli", "--addr"]).arg(address.to_string());
+    command.args(options).arg(guest(component));
     command.stdout(Stdio::null()).stderr(Stdio::null());
     Server::start(command, address)
 }

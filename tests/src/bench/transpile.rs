@@ -82,8 +82,9 @@ fn large() -> String {
 /// Both sizes, all servers in turns.
 pub fn transpile(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
     let component = house_folder().join("plugins/transpile.wasm");
-    let rest =
-        "config = { cache = \"\" }\ninstances = { reuse = 1000 }\nlimits = { concurrency = 64 }";
+    // It asks for a store, and is told not to keep results in it.
+    let rest = "kv = [\"transpile\"]\nconfig = { cache = \"\" }\ninstances = { reuse = 1000 }\n\
+                limits = { concurrency = 64 }";
     let house = bench.house("transpile", &[("transpile", &component, rest)])?;
     let others = Others::start(bench, results);
     for (title, source, loader, ours) in [
