@@ -19,8 +19,8 @@ let preview = "not asked";
 if (runs) {
   const shown = (page, text) => shows(page, room, text);
   await shown(bob.page, "first");
-  const began = Date.now();
   await write(bob.page, 'document.getElementById("embed").textContent = "second";\n');
+  const began = Date.now();
   await shown(ann.page, "second");
   preview = `${Date.now() - began} ms`;
   // What is wrong is marked at its line, and the last that was right goes on.
@@ -122,5 +122,5 @@ if (process.env.PICTURES) {
 assert.deepEqual(problems, []);
 await browser.close();
 line.close();
-console.log(`two browsers edited one room; preview after ${preview}`);
+console.log(`two browsers edited one room; preview ${preview} after the last key`);
 process.exit(0);

@@ -9,7 +9,9 @@ export const problems = [];
 export const launch = () =>
   chromium.launch({
     executablePath: process.env.GUESTHOUSE_CHROMIUM,
-    args: ["--no-sandbox", "--disable-dev-shm-usage"],
+    // A frame without an origin would get a process of its own, and now and then the driver loses a frame that is sent
+    // elsewhere while it moves there: then a page has a preview that no script can look at.
+    args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-features=IsolateSandboxedIframes"],
   });
 
 // A line to the house that can be cut.
