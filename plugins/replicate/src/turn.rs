@@ -8,7 +8,6 @@
 use guesthouse_sdk::kv::{Bucket, Condition, Error, Expiry, PutOptions, Streamed};
 use guesthouse_sdk::{Body, Response};
 use serde::{Deserialize, Serialize};
-use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 /// Seconds after which another may ask when nothing was heard of who asks.
@@ -34,10 +33,9 @@ pub(crate) enum Turn<'a> {
     Late,
 }
 
-/// Who asks, and what came of it if it was no picture.
+/// Somebody asks; and what came of it if it was no picture.
 #[derive(Serialize, Deserialize)]
 struct Note {
-    by: u64,
     refusal: Option<Refusal>,
 }
 
@@ -52,16 +50,19 @@ struct Refusal {
 pub(crate) struct Asking<'a> {
     bucket: &'a Bucket,
     name: String,
-    by: u64,
     /// The note's; none when it could not be written or is another's by now.
     version: Option<u64>,
 }
 
 /// Waits until the picture is there or it is our turn to make it, but no longer than this.
+///
+/// A refusal that is there at the first look was given to others, and somebody asks anew; one that comes later is
+/// the answer of all who wait, whoever asked: a newcomer who asks anew between two looks must not make each of them
+/// ask.
 pub(crate) fn take<'a>(bucket: &'a Bucket, key: &str, patience: Duration) -> Turn<'a> {
     let began = Instant::now();
     let name = format!("asking/{key}");
-    let mut waited_for = None;
+    let mut waited = false;
     loop {
         if let Ok(Some(kept)) = bucket.get_stream(key) {
             return Turn::Kept(kept);
@@ -69,20 +70,16 @@ pub(crate) fn take<'a>(bucket: &'a Bucket, key: &str, patience: Duration) -> Tur
         let free = match bucket.get(&name) {
             Ok(None) => Some(Condition::Absent),
             Ok(Some(entry)) => match serde_json::from_slice::<Note>(&entry.value) {
-                Ok(Note { by, refusal: Some(refusal) }) if waited_for == Some(by) => {
+                Ok(Note { refusal: Some(refusal) }) if waited => {
                     return Turn::Refused(refusal.into());
                 }
-                Ok(Note { by, refusal: None }) => {
-                    waited_for = Some(by);
-                    None
-                }
+                Ok(Note { refusal: None }) => None,
                 _ => Some(Condition::VersionIs(entry.version)),
             },
             Err(_) => Some(Condition::None),
         };
         if let Some(condition) = free {
-            let by = RandomState::new().hash_one(&name);
-            let mut asking = Asking { bucket, name: name.clone(), by, version: None };
+            let mut asking = Asking { bucket, name: name.clone(), version: None };
             match asking.write(None, LEASE, condition) {
                 Ok(()) => {
                     // It may have come between the two looks.
@@ -102,6 +99,7 @@ pub(crate) fn take<'a>(bucket: &'a Bucket, key: &str, patience: Duration) -> Tur
         if began.elapsed() > patience {
             return Turn::Late;
         }
+        waited = true;
         std::thread::sleep(LOOK);
     }
 }
@@ -147,7 +145,7 @@ impl Asking<'_> {
         seconds: u64,
         condition: Condition,
     ) -> Result<(), Error> {
-        let note = serde_json::to_vec(&Note { by: self.by, refusal }).unwrap_or_default();
+        let note = serde_json::to_vec(&Note { refusal }).unwrap_or_default();
         let expires = Expiry::TtlSeconds(seconds);
         let options = PutOptions { metadata: Vec::new(), expires, condition };
         self.version = Some(self.bucket.put(&self.name, &note, &options)?);
