@@ -59,7 +59,8 @@ async fn a_route_that_requires_a_caller_has_one_or_answers_401() {
 
 #[tokio::test]
 async fn a_browser_s_preflight_reaches_the_plugin_without_a_caller_where_the_operator_says_so() {
-    let open = house("auth = \"required\"\npreflight = true\nrate = \"6/min\"");
+    let open =
+        house("auth = \"required\"\npreflight = true\nrate = \"6/min\"\nlimits = { body = 10 }");
     let closed = house("auth = \"required\"");
     let ask = |house: &House, method: &str, fields: &[(&str, &str)]| {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
@@ -101,6 +102,11 @@ async fn a_browser_s_preflight_reaches_the_plugin_without_a_caller_where_the_ope
     let answer = ask(&open, "OPTIONS", &good).await;
     assert_eq!(answer.headers()["access-control-allow-headers"], "anna");
     assert!(answer.headers().contains_key("set-cookie"), "it is a request like any other");
+    // So it does of a limit, which the house knows before it asks who calls.
+    let long = reqwest::Client::new().post(format!("{}/cors", open.url)).body("x".repeat(11));
+    let refused = long.bearer_auth("good anna").send().await.unwrap();
+    assert_eq!(refused.status(), 413);
+    assert_eq!(refused.headers()["access-control-allow-origin"], "*");
     // The rate of the address holds for those who ask first, too.
     let mut last = ask(&open, "OPTIONS", &real).await;
     for _ in 0..6 {

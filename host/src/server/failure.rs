@@ -69,8 +69,18 @@ pub(super) enum CallerRefusal<'a> {
     TooMany(&'a str, u64),
 }
 
+/// On an answer that the house gives itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OfHouse;
+
 /// The answer for a refusal.
 pub(super) fn response(refusal: &Refusal<'_>) -> Response<Body> {
+    let mut response = said(refusal);
+    response.extensions_mut().insert(OfHouse);
+    response
+}
+
+fn said(refusal: &Refusal<'_>) -> Response<Body> {
     let (status, text) = match refusal {
         Refusal::NoRoute => (StatusCode::NOT_FOUND, "There is nothing here.".to_owned()),
         Refusal::Method(_) => {

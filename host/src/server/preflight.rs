@@ -5,6 +5,7 @@
 //! plugin without a caller. The danger that shaped it: a plugin that looks at no method, and takes what looks like a
 //! preflight for any other request. So it gets no body, and nothing of its answer but what a browser reads of one.
 
+use super::failure::OfHouse;
 use crate::body::{Body, declared_length};
 use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_REQUEST_METHOD,
@@ -45,14 +46,15 @@ pub(super) fn answer(response: Response<Body>) -> Response<Body> {
     Response::from_parts(parts, Body::full(bytes::Bytes::new()))
 }
 
-/// The house's own refusal, so that a page of any origin may read it: its request was let through to be asked who calls,
-/// and a page that can't tell 401 from 429 can neither sign in anew nor wait. It says nothing that depends on cookies,
-/// and a browser gives it to no page that sent some.
-pub(super) fn readable(mut response: Response<Body>) -> Response<Body> {
-    let headers = response.headers_mut();
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, READABLE);
-    response
+/// Lets a page of any origin read what the house says itself: its request was let through to be asked who calls, and a
+/// page that can't tell 401 from 413 or 429 can neither sign in anew, nor send less, nor wait. It says nothing that
+/// depends on cookies, and a browser gives it to no page that sent some. Whatever a plugin says stays as it is.
+pub(super) fn make_readable(response: &mut Response<Body>) {
+    if response.extensions().get::<OfHouse>().is_some() {
+        let headers = response.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, READABLE);
+    }
 }
 
 #[cfg(test)]

@@ -165,6 +165,9 @@ impl House {
         let answers = slot.as_ref().map_or(&self.answers, |slot| &slot.answers);
         answers.count(response.status().as_u16(), began.elapsed());
         response.headers_mut().insert(X_REQUEST_ID, id);
+        if slot.as_ref().is_some_and(|slot| slot.plugin.preflight) {
+            preflight::make_readable(&mut response);
+        }
         let declared = declared_length(response.headers());
         let bodyless = matches!(response.status().as_u16(), 100..=199 | 204 | 304);
         let line = entry.map(|mut entry| {
@@ -260,9 +263,6 @@ impl House {
             Some(passed) => passed,
             None => match self.gate.pass(&slot.plugin, &mut parts, peer).await {
                 Ok(passed) => passed,
-                Err(refused) if slot.plugin.preflight => {
-                    return (slot, preflight::readable(refused));
-                }
                 Err(refused) => return (slot, refused),
             },
         };
