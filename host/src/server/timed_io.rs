@@ -152,31 +152,19 @@ impl AsyncWrite for TimedIo {
         loop {
             let mut rubbish = [const { MaybeUninit::uninit() }; RUBBISH];
             let mut rubbish = ReadBuf::uninit(&mut rubbish);
-            match Pin::new(&mut this.stream).poll_read(cx, &mut rubbish) {
-                Poll::Ready(Ok(())) if rubbish.filled().is_empty() => return Poll::Ready(Ok(())),
-                Poll::Ready(Ok(())) => {
-                    let read = rubbish.filled().len() as u64;
-                    let Some(left) = this.linger_left.checked_sub(read) else {
-                        return Poll::Ready(Ok(()));
-                    };
-                    this.linger_left = left;
-                }
-                // It is closed, one way or the other.
-                Poll::Ready(Err(_)) => return Poll::Ready(Ok(())),
-                Poll::Pending if this.linger_timer.is_none() && !this.unread.is_set() => {
-                    return Poll::Ready(Ok(()));
-                }
-                Poll::Pending => {
-                    return match expired(&mut this.linger_timer, this.linger, cx) {
-                        Ok(()) => Poll::Pending,
-                        Err(_) => Poll::Ready(Ok(())),
-                    };
-                }
-            }
-            // One that sends without a pause is left after that time, too.
-            if expired(&mut this.linger_timer, this.linger, cx).is_err() {
+            let read = Pin::new(&mut this.stream).poll_read(cx, &mut rubbish);
+            let bytes = rubbish.filled().len() as u64;
+            let more = match &read {
+                Poll::Ready(read) => read.is_ok() && bytes > 0 && bytes <= this.linger_left,
+                // Once there was something to throw away, the rest of it is waited for.
+                Poll::Pending => this.linger_timer.is_some() || this.unread.is_set(),
+            };
+            // The time counts for one that sends without a pause, too.
+            if !more || expired(&mut this.linger_timer, this.linger, cx).is_err() {
                 return Poll::Ready(Ok(()));
             }
+            this.linger_left -= bytes;
+            ready!(read)?;
         }
     }
 }
