@@ -7,7 +7,6 @@
 use oxc::allocator::{Allocator, FromIn};
 use oxc::ast::ast::{
     Argument, BindingPattern, Expression, ImportDeclarationSpecifier, Program, Statement,
-    VariableDeclaration,
 };
 use oxc::ast_visit::VisitMut;
 use oxc::parser::Parser;
@@ -62,12 +61,11 @@ pub(crate) fn inline<'a>(
     program: &mut Program<'a>,
 ) -> Result<(), String> {
     let mut wanted = Vec::new();
-    program.body.retain(|statement| match import_of(statement) {
-        Some(import) => {
-            wanted.push(import);
-            false
-        }
-        None => true,
+    program.body.retain(|statement| {
+        let helper = imported(statement)
+            .and_then(|(module, local)| Some((helper_in(INLINE, module)?, local)));
+        wanted.extend(helper.map(|(helper, local)| (helper.to_owned(), local.to_owned())));
+        helper.is_none()
     });
     for (helper, local) in wanted {
         let (_, source) = SOURCES
@@ -88,54 +86,36 @@ pub(crate) fn inline<'a>(
 /// The name that a helper has in the module, before it is inlined.
 pub(crate) fn local_of(program: &Program<'_>, helper: &str) -> Option<String> {
     program.body.iter().find_map(|statement| {
-        let (module, local) = match statement {
-            Statement::ImportDeclaration(import) => {
-                let specifiers = import.specifiers.as_ref()?;
-                let ImportDeclarationSpecifier::ImportDefaultSpecifier(default) =
-                    specifiers.first()?
-                else {
-                    return None;
-                };
-                (import.source.value.to_string(), default.local.name.to_string())
-            }
-            Statement::VariableDeclaration(declaration) => require_of(declaration)?,
-            _ => return None,
-        };
-        let found = [INLINE, EXTERNAL].iter().find_map(|from| module.strip_prefix(from))?;
-        (found.strip_prefix("/helpers/")? == helper).then_some(local)
+        let (module, local) = imported(statement)?;
+        let found = [INLINE, EXTERNAL].iter().find_map(|from| helper_in(from, module));
+        (found? == helper).then(|| local.to_owned())
     })
 }
 
-/// The helper and the name that it has in the module.
-fn import_of(statement: &Statement<'_>) -> Option<(String, String)> {
-    let helper = |module: &str| {
-        let path = module.strip_prefix(INLINE)?.strip_prefix("/helpers/")?;
-        Some(path.to_owned())
-    };
+/// The helper in a module of this name, if the module is one from there.
+fn helper_in<'s>(from: &str, module: &'s str) -> Option<&'s str> {
+    module.strip_prefix(from)?.strip_prefix("/helpers/")
+}
+
+/// The module and the name for it in `import local from "module"`, and in what is no ES module in
+/// `var local = require("module")`.
+fn imported<'s>(statement: &'s Statement<'_>) -> Option<(&'s str, &'s str)> {
     match statement {
-        Statement::ImportDeclaration(import) => {
-            let helper = helper(&import.source.value)?;
-            match import.specifiers.as_ref()?.first()? {
-                ImportDeclarationSpecifier::ImportDefaultSpecifier(default) => {
-                    Some((helper, default.local.name.to_string()))
-                }
-                _ => None,
+        Statement::ImportDeclaration(import) => match import.specifiers.as_ref()?.first()? {
+            ImportDeclarationSpecifier::ImportDefaultSpecifier(default) => {
+                Some((import.source.value.as_str(), default.local.name.as_str()))
             }
-        }
+            _ => None,
+        },
         Statement::VariableDeclaration(declaration) => {
-            require_of(declaration).and_then(|(module, local)| Some((helper(&module)?, local)))
+            let declarator = declaration.declarations.first()?;
+            let Some(Expression::CallExpression(call)) = &declarator.init else { return None };
+            let Some(Argument::StringLiteral(module)) = call.arguments.first() else { return None };
+            let BindingPattern::BindingIdentifier(local) = &declarator.id else { return None };
+            Some((module.value.as_str(), local.name.as_str()))
         }
         _ => None,
     }
-}
-
-/// `var local = require("module")`, as it is in what is no ES module.
-fn require_of(declaration: &VariableDeclaration<'_>) -> Option<(String, String)> {
-    let declarator = declaration.declarations.first()?;
-    let Some(Expression::CallExpression(call)) = &declarator.init else { return None };
-    let Some(Argument::StringLiteral(module)) = call.arguments.first() else { return None };
-    let BindingPattern::BindingIdentifier(local) = &declarator.id else { return None };
-    Some((module.value.to_string(), local.name.to_string()))
 }
 
 /// Their places are places of other texts, and must not get into a source map.

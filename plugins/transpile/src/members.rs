@@ -10,9 +10,9 @@ use oxc::ast::ast::{
     AssignmentTarget, AssignmentTargetMaybeDefault, AssignmentTargetProperty, AssignmentTargetRest,
     BindingPattern, BindingRestElement, CallExpression, Declaration, Expression, IdentifierName,
     IdentifierReference, JSXElementName, JSXIdentifier, JSXMemberExpressionObject, ObjectProperty,
-    Program, PropertyKey, SimpleAssignmentTarget, Statement, TSModuleReference,
-    TSNamespaceDeclaration, TSNamespaceDeclarationBody, TSTypeName, TaggedTemplateExpression,
-    VariableDeclaration,
+    Program, PropertyKey, SimpleAssignmentTarget, Statement, StaticMemberExpression,
+    TSModuleReference, TSNamespaceDeclaration, TSNamespaceDeclarationBody, TSQualifiedName,
+    TSTypeName, TaggedTemplateExpression, VariableDeclaration,
 };
 use oxc::ast::builder::AstBuilder;
 use oxc::ast_visit::{VisitMut, walk_mut};
@@ -65,12 +65,36 @@ impl<'a, 's> Write<'a, 's> {
         self.refused.push(Refusal::new(span, message));
     }
 
-    fn object(&self, namespace: &'a str) -> Expression<'a> {
-        Expression::new_identifier(SPAN, namespace, &self.builder)
+    /// `N.name`, in the place of the name.
+    fn member(
+        &self,
+        namespace: &'a str,
+        span: Span,
+        name: &'a str,
+    ) -> ArenaBox<'a, StaticMemberExpression<'a>> {
+        let object = Expression::new_identifier(SPAN, namespace, &self.builder);
+        let property = IdentifierName::new(span, name, &self.builder);
+        StaticMemberExpression::boxed(span, object, property, false, &self.builder)
     }
 
-    fn property(&self, span: Span, name: &'a str) -> IdentifierName<'a> {
-        IdentifierName::new(span, name, &self.builder)
+    /// The same for an identifier, if it is a member of a namespace.
+    fn member_for(
+        &mut self,
+        identifier: &IdentifierReference<'a>,
+    ) -> Option<ArenaBox<'a, StaticMemberExpression<'a>>> {
+        let namespace = self.namespace_of(identifier)?;
+        Some(self.member(namespace, identifier.span, identifier.name.as_str()))
+    }
+
+    /// The same for an identifier in a type's place, where an alias is made of it.
+    fn type_member_for(
+        &mut self,
+        identifier: &IdentifierReference<'a>,
+    ) -> Option<ArenaBox<'a, TSQualifiedName<'a>>> {
+        let namespace = self.namespace_of(identifier)?;
+        let left = TSTypeName::new_identifier_reference(SPAN, namespace, &self.builder);
+        let right = IdentifierName::new(identifier.span, identifier.name.as_str(), &self.builder);
+        Some(TSQualifiedName::boxed(identifier.span, left, right, &self.builder))
     }
 
     /// A function that is a member must not get the namespace as `this`: `(0, N.f)()`.
@@ -112,15 +136,8 @@ impl<'a, 's> Write<'a, 's> {
     fn target(&mut self, pattern: BindingPattern<'a>, namespace: &'a str) -> AssignmentTarget<'a> {
         match pattern {
             BindingPattern::BindingIdentifier(id) => {
-                let property = self.property(id.span, id.name.as_str());
-                let object = self.object(namespace);
-                AssignmentTarget::new_static_member_expression(
-                    id.span,
-                    object,
-                    property,
-                    false,
-                    &self.builder,
-                )
+                let member = self.member(namespace, id.span, id.name.as_str());
+                AssignmentTarget::StaticMemberExpression(member)
             }
             BindingPattern::ObjectPattern(object) => {
                 let object = object.unbox();
@@ -229,18 +246,9 @@ impl<'a> VisitMut<'a> for Write<'a, '_> {
 
     fn visit_expression(&mut self, expression: &mut Expression<'a>) {
         if let Expression::Identifier(identifier) = expression
-            && let Some(namespace) = self.namespace_of(identifier)
+            && let Some(member) = self.member_for(identifier)
         {
-            let (span, name) = (identifier.span, identifier.name.as_str());
-            let property = self.property(span, name);
-            let object = self.object(namespace);
-            *expression = Expression::new_static_member_expression(
-                span,
-                object,
-                property,
-                false,
-                &self.builder,
-            );
+            *expression = Expression::StaticMemberExpression(member);
             return;
         }
         walk_mut::walk_expression(self, expression);
@@ -264,18 +272,9 @@ impl<'a> VisitMut<'a> for Write<'a, '_> {
 
     fn visit_simple_assignment_target(&mut self, target: &mut SimpleAssignmentTarget<'a>) {
         if let SimpleAssignmentTarget::AssignmentTargetIdentifier(identifier) = target
-            && let Some(namespace) = self.namespace_of(identifier)
+            && let Some(member) = self.member_for(identifier)
         {
-            let (span, name) = (identifier.span, identifier.name.as_str());
-            let property = self.property(span, name);
-            let object = self.object(namespace);
-            *target = SimpleAssignmentTarget::new_static_member_expression(
-                span,
-                object,
-                property,
-                false,
-                &self.builder,
-            );
+            *target = SimpleAssignmentTarget::StaticMemberExpression(member);
             return;
         }
         walk_mut::walk_simple_assignment_target(self, target);
@@ -289,18 +288,10 @@ impl<'a> VisitMut<'a> for Write<'a, '_> {
     /// `({ a } = b)` as `({ a: N.a } = b)`.
     fn visit_assignment_target_property(&mut self, property: &mut AssignmentTargetProperty<'a>) {
         if let AssignmentTargetProperty::AssignmentTargetPropertyIdentifier(short) = property
-            && let Some(namespace) = self.namespace_of(&short.binding)
+            && let Some(member) = self.member_for(&short.binding)
         {
             let (span, name) = (short.binding.span, short.binding.name.as_str());
-            let member = self.property(span, name);
-            let object = self.object(namespace);
-            let target = AssignmentTarget::new_static_member_expression(
-                span,
-                object,
-                member,
-                false,
-                &self.builder,
-            );
+            let target = AssignmentTarget::StaticMemberExpression(member);
             let target = match short.init.take() {
                 Some(init) => AssignmentTargetMaybeDefault::new_assignment_target_with_default(
                     short.span,
@@ -358,12 +349,9 @@ impl<'a> VisitMut<'a> for Write<'a, '_> {
     /// `import alias = name`.
     fn visit_ts_module_reference(&mut self, reference: &mut TSModuleReference<'a>) {
         if let TSModuleReference::IdentifierReference(identifier) = reference
-            && let Some(namespace) = self.namespace_of(identifier)
+            && let Some(member) = self.type_member_for(identifier)
         {
-            let (span, name) = (identifier.span, identifier.name.as_str());
-            let left = TSTypeName::new_identifier_reference(SPAN, namespace, &self.builder);
-            let right = self.property(span, name);
-            *reference = TSModuleReference::new_qualified_name(span, left, right, &self.builder);
+            *reference = TSModuleReference::QualifiedName(member);
             return;
         }
         walk_mut::walk_ts_module_reference(self, reference);
@@ -372,12 +360,9 @@ impl<'a> VisitMut<'a> for Write<'a, '_> {
     /// `import alias = name.other`.
     fn visit_ts_type_name(&mut self, of: &mut TSTypeName<'a>) {
         if let TSTypeName::IdentifierReference(identifier) = of
-            && let Some(namespace) = self.namespace_of(identifier)
+            && let Some(member) = self.type_member_for(identifier)
         {
-            let (span, name) = (identifier.span, identifier.name.as_str());
-            let left = TSTypeName::new_identifier_reference(SPAN, namespace, &self.builder);
-            let right = self.property(span, name);
-            *of = TSTypeName::new_qualified_name(span, left, right, &self.builder);
+            *of = TSTypeName::QualifiedName(member);
             return;
         }
         walk_mut::walk_ts_type_name(self, of);
