@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
@@ -492,6 +493,10 @@ async fn unless_cut(
     written: impl Future<Output = Result<(), Error>>,
 ) -> Option<Written> {
     let mut written = std::pin::pin!(written);
+    // As a rule there is room in the kernel's buffer, and nothing to wait for.
+    if let Poll::Ready(result) = futures::poll!(written.as_mut()) {
+        return result.is_err().then_some(Written::Broken);
+    }
     let deadline = tokio::time::sleep(patience);
     let mut deadline = std::pin::pin!(deadline);
     loop {
