@@ -8,10 +8,10 @@
 //! fires the timers. Hence a ticker on a thread of its own, and time taken around each poll.
 
 use super::lane::Lane;
-use rustix::time::{ClockId, clock_gettime};
+use super::processor::{Mark, clock, nanos};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use wasmtime::{Engine, EngineWeak, Result, UpdateDeadline};
 
 /// The length of a slice: after it, a guest lets others run.
@@ -50,8 +50,10 @@ pub(super) enum Verdict {
 pub(super) struct Meter {
     /// CPU nanoseconds of finished polls of this request.
     used: AtomicU64,
-    /// When the running poll began, by the clock of the thread that runs it; 0: not known.
+    /// When the running poll began, by [`clock`]; 0: not known.
     since: AtomicU64,
+    /// The CPU time of the thread that runs it, then.
+    since_cpu: AtomicU64,
     limit: AtomicU64,
     verdict: AtomicU8,
     /// The burst when it was last looked at, in nanoseconds; what had been used by then; and when that was, by
@@ -80,6 +82,7 @@ impl Meter {
         Self {
             used: AtomicU64::new(0),
             since: AtomicU64::new(0),
+            since_cpu: AtomicU64::new(0),
             limit: AtomicU64::new(u64::MAX),
             verdict: AtomicU8::new(Verdict::Running as u8),
             burst: AtomicU64::new(0),
@@ -98,26 +101,30 @@ impl Meter {
         self.looked.store(0, Relaxed);
     }
 
-    /// The guest comes onto the processor.
+    /// The guest comes onto the processor. A poll begins and ends on one thread.
     pub(super) fn begin(&self) {
-        self.since.store(processor_time(), Relaxed);
+        let Mark { at, cpu } = Mark::now();
+        self.since_cpu.store(cpu, Relaxed);
+        self.since.store(at, Relaxed);
     }
 
     /// The guest goes off it.
     pub(super) fn end(&self) {
-        let since = self.since.swap(0, Relaxed);
-        if since != 0 {
-            let now = processor_time();
-            self.used.fetch_add(now.saturating_sub(since), Relaxed);
+        if let Some(running) = self.running() {
+            self.used.fetch_add(running, Relaxed);
+            self.since.store(0, Relaxed);
         }
+    }
+
+    /// CPU nanoseconds of the running poll, if its beginning is known.
+    fn running(&self) -> Option<u64> {
+        let at = self.since.load(Relaxed);
+        (at != 0).then(|| Mark { at, cpu: self.since_cpu.load(Relaxed) }.elapsed())
     }
 
     /// CPU time of this request so far, the running poll included.
     pub(super) fn used(&self) -> Duration {
-        let running = match self.since.load(Relaxed) {
-            0 => 0,
-            since => processor_time().saturating_sub(since),
-        };
+        let running = self.running().unwrap_or(0);
         Duration::from_nanos(self.used.load(Relaxed).saturating_add(running))
     }
 
@@ -166,14 +173,11 @@ impl Meter {
 
     /// What wasmtime calls when the guest has seen a tick go by.
     pub(super) fn tick(self: &Arc<Self>) -> Result<UpdateDeadline> {
-        let now = processor_time();
-        let since = self.since.load(Relaxed);
-        if since == 0 {
+        let Some(slice) = self.running() else {
             // The start of this poll was not seen: begin to count here, in the guest's favour.
-            self.since.store(now, Relaxed);
+            self.begin();
             return Ok(UpdateDeadline::Continue(1));
-        }
-        let slice = now.saturating_sub(since);
+        };
         if self.used.load(Relaxed).saturating_add(slice) > self.limit.load(Relaxed) {
             self.condemn(Verdict::Cpu);
             return Ok(UpdateDeadline::Interrupt);
@@ -200,25 +204,6 @@ impl Meter {
             }),
         ))
     }
-}
-
-/// What the calling thread has had of a processor, in nanoseconds, plus one. A poll begins and ends on one
-/// thread, and so its clock can be compared with itself.
-fn processor_time() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
-    seconds.saturating_mul(1_000_000_000).saturating_add(nanos).saturating_add(1)
-}
-
-/// Nanoseconds since some moment, plus one: of the same clock on all threads.
-fn clock() -> u64 {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    nanos(START.elapsed()).saturating_add(1)
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Advances the engine's epoch each [`TICK`], on a thread of its own, until the engine is gone.
@@ -248,8 +233,9 @@ mod tests {
 
     /// Uses a processor for so long.
     fn burn(time: Duration) {
-        let until = processor_time() + nanos(time);
-        while processor_time() < until {
+        let meter = Meter::new();
+        meter.begin();
+        while meter.used() < time {
             std::hint::spin_loop();
         }
     }

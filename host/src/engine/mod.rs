@@ -40,6 +40,7 @@ mod lane;
 mod leaving;
 mod meter;
 mod output;
+mod processor;
 mod quota;
 mod room;
 mod sequential;
