@@ -26,7 +26,7 @@ pub mod ai;
 pub mod upstream;
 
 /// How long anything may take that is not a matter of speed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Where `cargo xtask test` put the house.
 #[must_use]
