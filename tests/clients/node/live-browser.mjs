@@ -70,8 +70,10 @@ const meet = (page, name, calls, to) => page.evaluate(async ({ name, calls, to, 
   const socket = new WebSocket(`${location.origin.replace("http", "ws")}/live/${room}/websocket?name=${name}`);
   const peer = new RTCPeerConnection();
   const say = (message) => socket.send(JSON.stringify({ target: to, ...message }));
+  const seen = [];
   const heard = new Promise((resolve, fail) => {
-    setTimeout(() => fail(new Error("no data channel")), 20_000);
+    const states = () => `${peer.signalingState}, ${peer.iceGatheringState}, ${peer.iceConnectionState}; ${seen}`;
+    setTimeout(() => fail(new Error(`no data channel for ${name}: ${states()}`)), 60_000);
     const use = (channel) => {
       channel.onopen = () => channel.send(`hello from ${name}`);
       channel.onmessage = ({ data }) => resolve(data);
@@ -80,12 +82,15 @@ const meet = (page, name, calls, to) => page.evaluate(async ({ name, calls, to, 
     if (calls) use(peer.createDataChannel("chat"));
   });
   const early = [];
+  let offered = false;
   peer.onicecandidate = ({ candidate }) => { if (candidate) say({ type: "new-ice-candidate", candidate }); };
   socket.onmessage = async ({ data }) => {
     const message = JSON.parse(data);
+    seen.push(`${message.type} of ${message.name}`);
     if (message.type === "join" || message.type === "handshake") {
       const here = message.name === to || message.users?.some((user) => user.name === to);
-      if (calls && here) {
+      if (calls && here && !offered) {
+        offered = true;
         await peer.setLocalDescription(await peer.createOffer());
         say({ type: "video-offer", offer: peer.localDescription });
       }

@@ -10,8 +10,13 @@ export const launch = () =>
   chromium.launch({
     executablePath: process.env.GUESTHOUSE_CHROMIUM,
     // A frame without an origin would get a process of its own, and now and then the driver loses a frame that is sent
-    // elsewhere while it moves there: then a page has a preview that no script can look at.
-    args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-features=IsolateSandboxedIframes"],
+    // elsewhere while it moves there: then a page has a preview that no script can look at. And a page would give its
+    // address to others as a name that is asked for by multicast, which not every machine answers in time.
+    args: [
+      "--no-sandbox",
+      "--disable-dev-shm-usage",
+      "--disable-features=IsolateSandboxedIframes,WebRtcHideLocalIpsWithMdns",
+    ],
   });
 
 // A line to the house that can be cut.
