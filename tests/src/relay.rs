@@ -104,10 +104,18 @@ impl Client {
     #[must_use]
     pub fn new(relay: SocketAddr, credential: (String, String)) -> Self {
         let local = if relay.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
-        let socket = UdpSocket::bind(local).unwrap();
-        socket.connect(relay).unwrap();
-        socket.set_read_timeout(Some(SOON)).unwrap();
-        Self::challenged(Line::Udp(socket), credential)
+        let mut passed = Vec::new();
+        loop {
+            let socket = UdpSocket::bind(local).unwrap();
+            socket.connect(relay).unwrap();
+            socket.set_read_timeout(Some(SOON)).unwrap();
+            let line = Line::Udp(socket.try_clone().unwrap());
+            if let Some(client) = Self::challenged(line, credential.clone()) {
+                return client;
+            }
+            // The port was another client's, whose allocation outlives it. Kept, so that it is not given again.
+            passed.push(socket);
+        }
     }
 
     /// The same over TCP.
@@ -116,18 +124,22 @@ impl Client {
         let stream = TcpStream::connect(relay).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
-        Self::challenged(Line::Tcp(stream, RefCell::default()), credential)
+        Self::challenged(Line::Tcp(stream, RefCell::default()), credential).unwrap()
     }
 
-    fn challenged(line: Line, (username, password): (String, String)) -> Self {
+    /// None: there is an allocation already (437).
+    fn challenged(line: Line, (username, password): (String, String)) -> Option<Self> {
         let (realm, nonce) = Default::default();
         let mut client = Self { line, username, password, realm, nonce };
         let challenge = client.exchange(&challenge());
+        if code(&challenge) == 437 {
+            return None;
+        }
         assert_eq!(code(&challenge), 401);
         let text = |attribute| TextAttribute::get_from_as(&challenge, attribute).unwrap().text;
         client.realm = text(ATTR_REALM);
         client.nonce = text(ATTR_NONCE);
-        client
+        Some(client)
     }
 
     /// It believes the relay to be of another realm.
