@@ -9,10 +9,11 @@ use oxc::allocator::{Allocator, ArenaBox, ArenaVec, TakeIn};
 use oxc::ast::ast::{
     AssignmentTarget, AssignmentTargetMaybeDefault, AssignmentTargetProperty, AssignmentTargetRest,
     BindingPattern, BindingRestElement, CallExpression, Declaration, Expression, IdentifierName,
-    IdentifierReference, JSXElementName, JSXIdentifier, JSXMemberExpressionObject, ObjectProperty,
-    Program, PropertyKey, SimpleAssignmentTarget, Statement, StaticMemberExpression,
-    TSModuleReference, TSNamespaceDeclaration, TSNamespaceDeclarationBody, TSQualifiedName,
-    TSTypeName, TaggedTemplateExpression, VariableDeclaration,
+    IdentifierReference, JSXElementName, JSXIdentifier, JSXMemberExpression,
+    JSXMemberExpressionObject, ObjectProperty, Program, PropertyKey, SimpleAssignmentTarget,
+    Statement, StaticMemberExpression, TSModuleReference, TSNamespaceDeclaration,
+    TSNamespaceDeclarationBody, TSQualifiedName, TSTypeName, TaggedTemplateExpression,
+    VariableDeclaration,
 };
 use oxc::ast::builder::AstBuilder;
 use oxc::ast_visit::{VisitMut, walk_mut};
@@ -95,6 +96,18 @@ impl<'a, 's> Write<'a, 's> {
         let left = TSTypeName::new_identifier_reference(SPAN, namespace, &self.builder);
         let right = IdentifierName::new(identifier.span, identifier.name.as_str(), &self.builder);
         Some(TSQualifiedName::boxed(identifier.span, left, right, &self.builder))
+    }
+
+    /// The same for an identifier in a tag of JSX.
+    fn tag_member_for(
+        &mut self,
+        identifier: &IdentifierReference<'a>,
+    ) -> Option<ArenaBox<'a, JSXMemberExpression<'a>>> {
+        let namespace = self.namespace_of(identifier)?;
+        let object =
+            JSXMemberExpressionObject::new_identifier_reference(SPAN, namespace, &self.builder);
+        let property = JSXIdentifier::new(identifier.span, identifier.name.as_str(), &self.builder);
+        Some(JSXMemberExpression::boxed(identifier.span, object, property, &self.builder))
     }
 
     /// A function that is a member must not get the namespace as `this`: `(0, N.f)()`.
@@ -315,13 +328,9 @@ impl<'a> VisitMut<'a> for Write<'a, '_> {
 
     fn visit_jsx_element_name(&mut self, element: &mut JSXElementName<'a>) {
         if let JSXElementName::IdentifierReference(identifier) = element
-            && let Some(namespace) = self.namespace_of(identifier)
+            && let Some(member) = self.tag_member_for(identifier)
         {
-            let (span, name) = (identifier.span, identifier.name.as_str());
-            let object =
-                JSXMemberExpressionObject::new_identifier_reference(SPAN, namespace, &self.builder);
-            let property = JSXIdentifier::new(span, name, &self.builder);
-            *element = JSXElementName::new_member_expression(span, object, property, &self.builder);
+            *element = JSXElementName::MemberExpression(member);
             return;
         }
         walk_mut::walk_jsx_element_name(self, element);
@@ -329,18 +338,9 @@ impl<'a> VisitMut<'a> for Write<'a, '_> {
 
     fn visit_jsx_member_expression_object(&mut self, object: &mut JSXMemberExpressionObject<'a>) {
         if let JSXMemberExpressionObject::IdentifierReference(identifier) = object
-            && let Some(namespace) = self.namespace_of(identifier)
+            && let Some(member) = self.tag_member_for(identifier)
         {
-            let (span, name) = (identifier.span, identifier.name.as_str());
-            let inner =
-                JSXMemberExpressionObject::new_identifier_reference(SPAN, namespace, &self.builder);
-            let property = JSXIdentifier::new(span, name, &self.builder);
-            *object = JSXMemberExpressionObject::new_member_expression(
-                span,
-                inner,
-                property,
-                &self.builder,
-            );
+            *object = JSXMemberExpressionObject::MemberExpression(member);
             return;
         }
         walk_mut::walk_jsx_member_expression_object(self, object);
