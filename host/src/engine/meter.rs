@@ -1,8 +1,8 @@
 //! CPU time of a guest, and the deadline that stops it.
 //!
 //! Owns the answer to "how long has this guest been on a processor?" and the callback with which
-//! wasmtime asks whether it may go on. It must never bill a guest for time spent waiting, nor for time in which
-//! the system ran something else: on a busy machine a thread is taken off its processor for milliseconds, and
+//! wasmtime asks whether it may go on. It must never bill a guest for time spent waiting, nor, beyond a
+//! [`GRAIN`](super::processor::GRAIN) for each poll, for time in which the system ran something else: on a busy machine a thread is taken off its processor for milliseconds, and
 //! guests that did nothing would be sent to the slow lane for it, where they wait even longer. And it must
 //! never depend on a timer of the runtime: a guest that doesn't yield can hold the very thread that
 //! fires the timers. Hence a ticker on a thread of its own, and time taken around each poll.
