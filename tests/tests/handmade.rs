@@ -65,6 +65,39 @@ fn cases() -> Vec<Case> {
 }
 
 #[tokio::test]
+async fn a_stack_that_a_request_uses_up_is_answered_as_its_plugin_says_and_opens_no_breaker() {
+    let handler = format!("(func (export \"{HANDLE}\") (param i32 i32)");
+    let folder = tempfile::tempdir().unwrap();
+    let deep = format!("(module (func $f (call $f)) {handler} (call $f)))");
+    let deep = component(folder.path(), "deep", &deep);
+    let broken = component(folder.path(), "broken", &format!("(module {handler} unreachable))"));
+    let rest = |host: &str| {
+        format!(
+            "routes = [\"http://{host}/*\"]\nstack_overflow = 422\n\
+             breaker = {{ failures = 1, backoff = \"1h\" }}"
+        )
+    };
+    let house = House::start(
+        &(plugin("deep", &deep, &rest("deep")) + &plugin("broken", &broken, &rest("broken"))),
+    );
+    let ask = async |host: &str| {
+        let request = reqwest::Client::new().get(&house.url).header("host", host);
+        let answer = request.send().await.unwrap();
+        (answer.status(), answer.text().await.unwrap())
+    };
+    for _ in 0..3 {
+        let (status, text) = ask("deep").await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{text}");
+        assert!(text.contains("nested too deeply"), "{text}");
+    }
+    house.wait_for_log("stack_overflow = 422");
+    let version = &house.api("/v1/plugins/deep")["version"];
+    assert_eq!(version["failures"], 3, "the operator sees them: {version}");
+    assert_eq!(ask("broken").await.0, 500, "another trap is none of that");
+    assert_eq!(ask("broken").await.0, 503);
+}
+
+#[tokio::test]
 async fn each_has_its_answer_and_the_neighbour_is_answered_beside_eight_of_it() {
     let folder = tempfile::tempdir().unwrap();
     for Case { name, core, status, log } in cases() {

@@ -25,6 +25,7 @@ pub use route::RoutePattern;
 pub use turn::{Turn, TurnListen, TurnTransport};
 pub use values::{duration, percent};
 
+use http::StatusCode;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -195,6 +196,9 @@ pub struct Plugin {
     pub instances: Instances,
     /// What a request may use up.
     pub limits: Limits,
+    /// The 4xx with which a request is answered that used up the plugin's stack, and then it does not count for the
+    /// breaker. Default: that is a trap like any other, 500.
+    pub stack_overflow: Option<StatusCode>,
     /// When the plugin is left alone for a while.
     pub breaker: Breaker,
     /// When a canary of it is taken back.

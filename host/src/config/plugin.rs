@@ -10,6 +10,7 @@ use super::route::RoutePattern;
 use super::{
     Breaker, Canary, ConfigErrors, Instances, Limits, Plugin, Problem, callers, fetch, variables,
 };
+use http::StatusCode;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -122,6 +123,7 @@ pub(super) fn plugin(
         rooms: None,
         instances: Instances::default(),
         limits: Limits::default(),
+        stack_overflow: None,
         breaker: Breaker::default(),
         canary: Canary::default(),
     };
@@ -239,6 +241,9 @@ pub(super) fn plugin(
         table.number("log", &mut limits.log, 0..=1_000_000);
         table.finish();
     }
+    let mut status = 0_u16;
+    reader.number("stack_overflow", &mut status, 400..=499);
+    plugin.stack_overflow = StatusCode::from_u16(status).ok();
     if let Some(mut table) = reader.table("breaker", &format!("`breaker` of [plugins.{name}]")) {
         let breaker = &mut plugin.breaker;
         table.number("failures", &mut breaker.failures, 0..=1_000_000);

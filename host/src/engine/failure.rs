@@ -3,6 +3,7 @@
 //! Owns the list of what can go wrong between the arrival of a request at a plugin and its answer, with
 //! the knob for each. What the client may know of it is decided in one other place, by the server.
 
+use http::StatusCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -12,6 +13,12 @@ pub enum Failure {
     /// The guest trapped; the text has the wasm backtrace and is for the operator alone.
     #[error("the plugin trapped: {0}")]
     Trapped(String),
+    /// The guest used up its stack, and the operator has said that this is the request's fault.
+    #[error(
+        "the plugin used up its stack, as a parser does when a request is nested deeply \
+         (stack_overflow = {})", .0.as_u16()
+    )]
+    Stack(StatusCode),
     /// The guest used up its CPU time.
     #[error("the plugin used up its CPU time of {0:?} (limits.cpu)")]
     Cpu(Duration),
@@ -78,7 +85,8 @@ pub enum Failure {
 #[derive(Debug, Default)]
 pub struct Reasons([AtomicU64; REASONS.len()]);
 
-const REASONS: [&str; 7] = ["trap", "cpu", "wall", "memory", "instance", "replaced", "other"];
+const REASONS: [&str; 8] =
+    ["trap", "stack", "cpu", "wall", "memory", "instance", "replaced", "other"];
 
 impl Reasons {
     pub(super) fn count(&self, failure: &Failure) {
@@ -100,6 +108,7 @@ impl Failure {
     fn reason(&self) -> &'static str {
         match self {
             Self::Trapped(_) => "trap",
+            Self::Stack(_) => "stack",
             Self::Cpu(_) => "cpu",
             Self::Wall(_) => "wall",
             Self::Memory(_) | Self::MemoryOfAll => "memory",
@@ -123,7 +132,8 @@ impl Failure {
             | Self::MemoryOfAll
             | Self::Silent
             | Self::Instance(_) => true,
-            Self::Wall(_)
+            Self::Stack(_)
+            | Self::Wall(_)
             | Self::GaveUp(_)
             | Self::QueueFull { .. }
             | Self::NoTurn(_)
@@ -131,6 +141,19 @@ impl Failure {
             | Self::Broken { .. }
             | Self::Replaced(_)
             | Self::Dropped => false,
+        }
+    }
+
+    /// Whether a canary whose answer this is does worse than it should.
+    pub(crate) fn is_bad_answer(&self) -> bool {
+        !matches!(self, Self::Stack(_))
+    }
+
+    /// How a guest's export ended that did not return. `on_overflow` is `stack_overflow` of its plugin.
+    pub(super) fn of_trap(error: &wasmtime::Error, on_overflow: Option<StatusCode>) -> Self {
+        match (error.downcast_ref(), on_overflow) {
+            (Some(wasmtime::Trap::StackOverflow), Some(status)) => Self::Stack(status),
+            _ => Self::Trapped(format!("{error:?}")),
         }
     }
 

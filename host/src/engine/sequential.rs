@@ -123,7 +123,7 @@ impl Sequential {
             .wasi_http_incoming_handler()
             .call_handle(&mut *store, request, out)
             .await
-            .map_err(|error| Failure::Trapped(format!("{error:?}")))?;
+            .map_err(|error| Failure::of_trap(&error, version.plugin.stack_overflow))?;
         unfinished.disarm();
         store.data_mut().callers_mut().only(None);
         Ok(instance)

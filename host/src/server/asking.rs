@@ -51,7 +51,7 @@ where
     if exchange.request_cut().is_none() {
         version.answered(match &answer {
             Ok(response) => response.status().is_server_error(),
-            Err(_) => true,
+            Err(reason) => reason.is_bad_answer(),
         });
     }
     // Whatever the guest made of a body that was cut: the client learns the cause.

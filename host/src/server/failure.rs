@@ -241,6 +241,9 @@ fn of_plugin(failure: &Failure) -> (StatusCode, String) {
         | Failure::Instance(_) => {
             (StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong here.".to_owned())
         }
+        Failure::Stack(status) => {
+            (*status, "This is nested too deeply: it can't be read to its end.".to_owned())
+        }
         Failure::Cpu(_) | Failure::Wall(_) => {
             (StatusCode::GATEWAY_TIMEOUT, "The answer took too long.".to_owned())
         }

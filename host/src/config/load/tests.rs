@@ -32,7 +32,7 @@ fn an_empty_file_has_the_defaults() {
 fn a_plugin_is_read_whole() {
     let config = accepted(
         "[plugins.a]\ncomponent = \"a.wasm\"\nroutes = [\"/*\", \"GET /x\"]\nkv = [\"assets\"]\n\
-         cache = true\nsecrets = [\"KEY\"]\nconfig = { base = \"b\" }\n\
+         cache = true\nstack_overflow = 499\nsecrets = [\"KEY\"]\nconfig = { base = \"b\" }\n\
          instances = { reuse = 1000, concurrent = 2, idle = \"5s\" }\n\
          limits = { memory = \"64MiB\", cpu = \"200ms\", wall = \"120s\", body = \"10MiB\", \
          headers = 4096, concurrency = 4, queue = 0 }\n",
@@ -41,6 +41,7 @@ fn a_plugin_is_read_whole() {
     assert_eq!(plugin.routes.len(), 2);
     assert_eq!(plugin.limits.memory, 64 << 20);
     assert_eq!(plugin.limits.queue, 0);
+    assert_eq!(plugin.stack_overflow.map(|status| status.as_u16()), Some(499));
     assert_eq!(plugin.instances.reuse, 1000);
     assert_eq!(plugin.config.get("base").map(String::as_str), Some("b"));
 }
@@ -112,6 +113,8 @@ fn every_wrong_line_says_where_and_what_to_do() {
         ("[sever]\n".into(), "Did you mean `server`?"),
         (p("digest = \"sha256:12\""), "64 hexadecimal digits"),
         (p("health = \"up\""), "is not a path"),
+        (p("stack_overflow = 399"), "from 400 to 499"),
+        (p("stack_overflow = 500"), "from 400 to 499"),
         (
             "[engine]\ncompile_memory = \"1MiB\"\n".into(),
             "`compile_memory` in [engine] must be from",
