@@ -186,7 +186,8 @@ impl Response {
     /// Sends it. A client that goes away meanwhile is no error.
     fn send(self, out: ResponseOutparam) {
         let response = OutgoingResponse::new(fields(self.headers));
-        if response.set_status_code(self.status).is_err() {
+        // It is 200 from the start.
+        if self.status != 200 && response.set_status_code(self.status).is_err() {
             eprintln!("{} is not a status code", self.status);
         }
         let Ok(body) = response.body() else { return };
