@@ -7,7 +7,7 @@ use std::time::Instant;
 
 fn house() -> House {
     let component = house_folder().join("plugins/transpile.wasm");
-    let rest = "routes = [\"/transpile\"]\nkv = [\"default\"]\ninstances = { reuse = 1000 }\n\
+    let rest = "routes = [\"/transpile\"]\nkv = [\"default\"]\ninstances = { reuse = 1000 }\nstack_overflow = 422\n\
                 config = { import_map = '{\"imports\": {\"react\": \"/reactMod.mjs\"}}', cache_from = \"100\" }";
     House::start(&plugin("transpile", &component, rest))
 }
@@ -338,6 +338,14 @@ async fn sources_that_are_built_to_break_it_are_errors_and_no_traps() {
             "a++/".to_owned() + &many("[", 50_000) + &many("]", 50_000),
             422,
         ),
+        // These deceive the estimate.
+        ("behind an apostrophe in JSX", "x=<a>'{".to_owned() + &many("(", 100_000), 422),
+        ("behind a quote in JSX", "x=<a>\"{".to_owned() + &many("[", 100_000), 422),
+        ("behind slashes in JSX", "x=<a>//{".to_owned() + &many("f(", 100_000), 422),
+        ("behind a comment in JSX", "x=<a>/*{".to_owned() + &many("<a>{", 50_000), 422),
+        ("behind a backtick in JSX", "x=<a>`{".to_owned() + &many("!", 100_000) + "x", 422),
+        ("closed in texts of JSX", "x=".to_owned() + &many("(<a>'</a>,(' )+'),", 50_000), 422),
+        ("behind a division", "x={}/'1'/1".to_owned() + &many("+x", 100_000), 422),
         ("a regex bomb", "/(a+)+$/.test('a')".to_owned(), 200),
         ("no text", "\0\0\0".to_owned(), 422),
         ("nothing", String::new(), 200),
@@ -345,6 +353,8 @@ async fn sources_that_are_built_to_break_it_are_errors_and_no_traps() {
         let (answered, text) = asked(&client, &house, name, source).await;
         assert_eq!(answered, status, "{name}: {text}");
     }
+    let (status, text) = asked(&client, &house, "after all that", "let x = 1").await;
+    assert_eq!(status, 200, "the breaker stays closed: {text}");
     let large = (0..20_000)
         .map(|n| format!("export const v{n} = f({n}, 'text') + 1;\n"))
         .collect::<String>();
@@ -412,7 +422,14 @@ async fn a_result_is_kept_under_its_source_and_options() {
     }
     assert_eq!(tags[0], tags[1]);
     assert_ne!(tags[0], tags[2]);
-    assert_eq!(post(&house, "", "let x").await.headers()["x-cache"], "bypass", "a small one");
+    let mut tags = Vec::new();
+    for (query, source) in [("", "let x"), ("", "let x"), ("", "let y"), ("?minify=1", "let x")] {
+        let small = post(&house, query, source).await;
+        assert_eq!(small.headers()["x-cache"], "bypass", "a small one");
+        tags.push(small.headers()["etag"].clone());
+    }
+    assert_eq!(tags[0], tags[1], "the same, and not kept");
+    assert!(tags[0] != tags[2] && tags[0] != tags[3], "{tags:?}");
 }
 
 #[tokio::test]

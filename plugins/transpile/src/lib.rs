@@ -37,6 +37,7 @@ pub use pipeline::{Output, transpile};
 use guesthouse_sdk::{Body, Handler, ReadError, Request, Response, config};
 use results::Results;
 use serde_json::{Value, json};
+use std::sync::OnceLock;
 
 /// The component.
 pub struct Transpile;
@@ -58,7 +59,7 @@ impl Handler for Transpile {
             _ => refuse(405, "Only POST is allowed here: send a source as the body")
                 .with("allow", "POST, OPTIONS"),
         };
-        let origin = config::get("cors").unwrap_or_else(|| "*".to_owned());
+        let origin = &settings().cors;
         if !origin.is_empty() {
             response = response.with("access-control-allow-origin", origin);
         }
@@ -77,12 +78,31 @@ fn json_response(status: u16, body: String) -> Response {
         .body(Body::Bytes(body.into_bytes()))
 }
 
-fn setting<T: std::str::FromStr>(name: &str, default: T) -> T {
-    config::get(name).and_then(|text| text.parse().ok()).unwrap_or(default)
+/// The table at the top of this file, but for what is seldom asked for.
+struct Settings {
+    cors: String,
+    max_source: usize,
+    cache: String,
+    cache_from: usize,
+}
+
+/// They are the same for as long as there is an instance.
+fn settings() -> &'static Settings {
+    static SETTINGS: OnceLock<Settings> = OnceLock::new();
+    let text = |name: &str, default: &str| config::get(name).unwrap_or_else(|| default.to_owned());
+    let number = |name: &str, default: usize| {
+        config::get(name).and_then(|text| text.parse().ok()).unwrap_or(default)
+    };
+    SETTINGS.get_or_init(|| Settings {
+        cors: text("cors", "*"),
+        max_source: number("max_source", MAX_SOURCE),
+        cache: text("cache", "default"),
+        cache_from: number("cache_from", results::FROM),
+    })
 }
 
 fn post(request: &Request) -> Result<Response, Response> {
-    let most = setting("max_source", MAX_SOURCE);
+    let most = settings().max_source;
     let body = request.body().map_or(Err(ReadError::Cut), |mut body| body.read_all(most));
     let body = body.map_err(|error| match error {
         ReadError::TooLarge => {
@@ -94,12 +114,15 @@ fn post(request: &Request) -> Result<Response, Response> {
     options.read_query(request.query().unwrap_or_default()).map_err(|why| refuse(400, &why))?;
     let source = source(request, body, &mut options).map_err(|why| refuse(400, &why))?;
 
-    let results = Results::open(source.len());
-    let key = results::key(&source, &options);
-    let tag = format!("\"{}\"", key.get(..32).unwrap_or(&key));
-    let (found, state) = match results.as_ref().map(|results| results.get(&key)) {
+    let kept = Results::open(source.len());
+    let kept = kept.map(|results| (results, results::key(&source, &options)));
+    let tag = match &kept {
+        Some((_, key)) => format!("\"{}\"", key.get(..32).unwrap_or(key)),
+        None => format!("\"{}\"", results::tag(&source, &options)),
+    };
+    let (found, state) = match kept.as_ref().map(|(results, key)| results.get(key)) {
         Some(Some(output)) => (output, "hit"),
-        kept => {
+        looked => {
             let map = match config::get("import_map").filter(|_| options.import_map) {
                 Some(text) => ImportMap::parse(&text).map_err(|why| {
                     eprintln!("{why}");
@@ -109,10 +132,10 @@ fn post(request: &Request) -> Result<Response, Response> {
             };
             let output = transpile(&source, &options, &map)
                 .map_err(|wrong| wrong_source(request, &wrong))?;
-            if let Some(results) = &results {
-                results.put(&key, &output);
+            if let Some((results, key)) = &kept {
+                results.put(key, &output);
             }
-            (output, if kept.is_some() { "miss" } else { "bypass" })
+            (output, if looked.is_some() { "miss" } else { "bypass" })
         }
     };
     let response = match &found.map {

@@ -1,42 +1,90 @@
 //! How deep a source is nested, before the parser looks at it.
 //!
 //! The parser and everything behind it call themselves once for each level, and a stack that runs out is a
-//! trap, which a caller would see as an error of the house. So the depth is estimated first, from the text
+//! trap, which costs the instance and tells nobody where it was. So the depth is estimated first, from the text
 //! alone. An open bracket is a level; so is each operator of one expression, because `a + b + c` is a tree as
-//! deep as it is long. A text without spaces that is built to deceive the estimate still traps, and hurts
-//! nobody but who sent it.
+//! deep as it is long. A text that is built to deceive the estimate still uses the stack up; then the house answers
+//! in the place of this plugin (`stack_overflow` in its table).
+
+use memchr::memmem;
 
 /// Levels that fit into the stack with room to spare; measured with the deepest construct of each kind.
 const MOST: usize = 200;
 /// Operators that count as one level: a binary expression needs less stack than a bracket.
 const OPERATORS: usize = 8;
 
-/// Words that make the expression after them one level deeper.
-const PREFIXES: [&str; 15] = [
-    "await",
-    "delete",
-    "do",
-    "else",
-    "extends",
-    "if",
-    "in",
-    "infer",
-    "instanceof",
-    "keyof",
-    "new",
-    "of",
-    "typeof",
-    "void",
-    "yield",
-];
+/// What a word means for the depth.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Word {
+    /// The expression after it is one level deeper, for as much stack as a bracket takes.
+    Prefix,
+    /// The same for less stack; a value stands before it.
+    Infix,
+    /// An expression comes after it.
+    Before,
+    /// The bracket after it has a condition.
+    Control,
+    /// `if`, which is a prefix as well.
+    If,
+    /// A name, or a word that changes nothing.
+    Other,
+}
+
+/// The last eight bytes of a word as a number.
+const fn number(word: &[u8]) -> u64 {
+    let (mut number, mut rest) = (0, word);
+    while let [first, others @ ..] = rest {
+        number = number << 8 | *first as u64;
+        rest = others;
+    }
+    number
+}
+
+impl Word {
+    /// Comparisons of numbers in place of some twenty of texts: words are most of what is in a source.
+    fn of(word: &[u8], n: u64) -> Self {
+        const LONG: usize = size_of::<u64>();
+        macro_rules! one_of {
+            ($number:expr; $($word:literal)+) => { $($number == const { number($word) })||+ };
+        }
+        if word.len() > LONG {
+            return match word {
+                b"instanceof" => Self::Prefix,
+                b"satisfies" => Self::Infix,
+                _ => Self::Other,
+            };
+        }
+        if one_of!(n; b"if") {
+            Self::If
+        } else if one_of!(n; b"in" b"of" b"do" b"new" b"else" b"void" b"await" b"yield" b"infer" b"keyof"
+            b"typeof" b"delete" b"extends")
+        {
+            Self::Prefix
+        } else if one_of!(n; b"as" b"is") {
+            Self::Infix
+        } else if one_of!(n; b"case" b"throw" b"return") {
+            Self::Before
+        } else if one_of!(n; b"for" b"with" b"while" b"catch" b"switch") {
+            Self::Control
+        } else {
+            Self::Other
+        }
+    }
+}
+
+fn is_in_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'\\' | 0x80..)
+}
 
 /// Where it becomes too deep; none if it does not.
 #[must_use]
 pub fn too_deep(source: &str) -> Option<usize> {
+    let mut outer = Vec::with_capacity(MOST);
     let mut scan = Scan {
         bytes: source.as_bytes(),
         at: 0,
-        levels: vec![Level::default()],
+        outer: &mut outer,
+        level: Level::default(),
         weight: 0,
         value: false,
         block: false,
@@ -59,7 +107,7 @@ fn weight_of(sign: u8, value: bool) -> usize {
 }
 
 /// What is between two brackets.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Level {
     operators: usize,
     /// It belongs to a template, whose text goes on behind it.
@@ -71,7 +119,9 @@ struct Level {
 struct Scan<'a> {
     bytes: &'a [u8],
     at: usize,
-    levels: Vec<Level>,
+    /// The levels around this one. Apart from the rest, which then lies in registers.
+    outer: &'a mut Vec<Level>,
+    level: Level,
     /// Operators of all levels.
     weight: usize,
     /// The last token was a value: a slash divides.
@@ -106,8 +156,7 @@ impl Scan<'_> {
                     self.forget();
                     self.step(false);
                 }
-                b'_' | b'$' | b'\\' | 0x80.. => self.word(),
-                _ if byte.is_ascii_alphanumeric() => self.word(),
+                _ if is_in_word(byte) => self.word(),
                 // Behind a value it is one still: a slash after `a++` divides.
                 b'+' | b'-' if self.peek(1) == Some(byte) => {
                     self.count(2 * weight_of(byte, self.value));
@@ -119,7 +168,7 @@ impl Scan<'_> {
                     self.step(false);
                 }
             }
-            if self.levels.len() + self.weight / OPERATORS > MOST {
+            if self.outer.len() + self.weight / OPERATORS >= MOST {
                 return Some(self.at.min(self.bytes.len().saturating_sub(1)));
             }
         }
@@ -142,18 +191,14 @@ impl Scan<'_> {
     }
 
     fn count(&mut self, operators: usize) {
-        if let Some(level) = self.levels.last_mut() {
-            level.operators += operators;
-            self.weight += operators;
-        }
+        self.level.operators += operators;
+        self.weight += operators;
     }
 
     /// A new expression begins.
     fn forget(&mut self) {
-        if let Some(level) = self.levels.last_mut() {
-            self.weight -= level.operators;
-            level.operators = 0;
-        }
+        self.weight -= self.level.operators;
+        self.level.operators = 0;
     }
 
     fn open(&mut self, template: bool) {
@@ -161,17 +206,21 @@ impl Scan<'_> {
             // A call of what a call gives, an element of an element.
             self.count(2);
         }
-        self.levels.push(Level { operators: 0, template, condition: self.control });
+        self.outer.push(self.level);
+        self.level = Level { operators: 0, template, condition: self.control };
         self.step(false);
     }
 
     fn close(&mut self, byte: u8) {
         self.forget();
-        let level = if self.levels.len() > 1 { self.levels.pop() } else { None };
-        let condition = level.as_ref().is_some_and(|level| level.condition);
-        self.step(byte != b'}' && !condition);
+        // One bracket too many closes nothing.
+        let closed = match self.outer.pop() {
+            Some(outer) => std::mem::replace(&mut self.level, outer),
+            None => Level::default(),
+        };
+        self.step(byte != b'}' && !closed.condition);
         self.block = byte == b'}';
-        if level.is_some_and(|level| level.template) {
+        if closed.template {
             self.template();
         }
     }
@@ -185,8 +234,24 @@ impl Scan<'_> {
         let goes_on = match self.peek(0) {
             Some(b'/') => matches!(self.peek(1), Some(b'/' | b'*')),
             Some(next) => {
-                b"+-*%&|^?:=<>.([`".contains(&next)
-                    || self.bytes.get(self.at..).is_some_and(|rest| rest.starts_with(b"else"))
+                matches!(
+                    next,
+                    b'+' | b'-'
+                        | b'*'
+                        | b'%'
+                        | b'&'
+                        | b'|'
+                        | b'^'
+                        | b'?'
+                        | b':'
+                        | b'='
+                        | b'<'
+                        | b'>'
+                        | b'.'
+                        | b'('
+                        | b'['
+                        | b'`'
+                ) || self.bytes.get(self.at..).is_some_and(|rest| rest.starts_with(b"else"))
             }
             None => true,
         };
@@ -197,31 +262,24 @@ impl Scan<'_> {
 
     fn word(&mut self) {
         let start = self.at;
-        while self.peek(0).is_some_and(|byte| {
-            byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'\\' | 0x80..)
-        }) {
+        let mut number = 0;
+        while let Some(byte) = self.peek(0).filter(|byte| is_in_word(*byte)) {
+            number = number << 8 | u64::from(byte);
             self.at += 1;
         }
-        let word = self.bytes.get(start..self.at).unwrap_or_default();
-        let is_prefix = PREFIXES.iter().any(|prefix| prefix.as_bytes() == word);
-        if matches!(word, b"as" | b"satisfies" | b"is") {
-            self.count(2);
+        let word = Word::of(self.bytes.get(start..self.at).unwrap_or_default(), number);
+        match word {
+            Word::Prefix | Word::If => self.count(OPERATORS),
+            Word::Infix => self.count(2),
+            Word::Before | Word::Control | Word::Other => {}
         }
-        if is_prefix {
-            // These take as much stack as a bracket.
-            self.count(OPERATORS);
-        }
-        let goes_on = is_prefix || matches!(word, b"return" | b"case" | b"throw");
-        self.now(!goes_on);
-        self.control = matches!(word, b"if" | b"while" | b"for" | b"with" | b"switch" | b"catch");
+        self.now(!matches!(word, Word::Prefix | Word::If | Word::Before));
+        self.control = matches!(word, Word::Control | Word::If);
     }
 
     fn skip_until(&mut self, end: &[u8]) {
-        while self.at < self.bytes.len()
-            && !self.bytes.get(self.at..).is_some_and(|rest| rest.starts_with(end))
-        {
-            self.at += 1;
-        }
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        self.at += memmem::find(rest, end).unwrap_or(rest.len());
     }
 
     /// To the quote or, for an apostrophe in a text of JSX, to the end of the line.

@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 /// Language level of the output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Target(pub &'static str);
 
 /// Below ES2017 the transformer makes wrong code, so there is nothing to offer.
@@ -17,7 +17,7 @@ const TARGETS: [&str; 10] = [
 ];
 
 /// How JSX is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Jsx {
     /// Imports of the source's `jsx-runtime`.
     Automatic,
@@ -28,7 +28,7 @@ pub enum Jsx {
 }
 
 /// Whether and where there is a source map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SourceMap {
     /// None.
     None,
@@ -39,7 +39,7 @@ pub enum SourceMap {
 }
 
 /// What the source is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Loader {
     /// TypeScript.
     Ts,
@@ -52,7 +52,7 @@ pub enum Loader {
 }
 
 /// Which decorators the source has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Decorators {
     /// Those of the standard, which can't be lowered and are refused.
     Standard,
@@ -61,7 +61,7 @@ pub enum Decorators {
 }
 
 /// Everything that a caller chose.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Options {
     /// `target`
     pub target: Target,

@@ -12,6 +12,7 @@ use crate::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use memchr::memmem;
 use oxc::allocator::Allocator;
 use oxc::ast::ast::Program;
 use oxc::ast_visit::VisitMut;
@@ -29,6 +30,7 @@ use oxc::transformer::{
     Transformer,
 };
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::path::Path;
 
 /// Errors of one answer: a source that is not meant for this has thousands.
@@ -75,7 +77,7 @@ pub fn transpile(
         if found.is_empty() { Ok(()) } else { Err(found.into_iter().take(MOST).map(at).collect()) }
     };
     refuse(refused::all(source, options, &program))?;
-    if source.contains("accessor") {
+    if mentions(source, "accessor") {
         accessors::lower(&allocator, source, &mut program);
     }
 
@@ -84,13 +86,13 @@ pub fn transpile(
     let (mut scoping, found) = scoping(&program, true);
     wrong(found)?;
     let mut changed = false;
-    if source.contains("namespace") || source.contains("module") {
+    if mentions(source, "namespace") || mentions(source, "module") {
         match namespaces::mend(&allocator, &mut program, &scoping) {
             Ok(mended) => changed |= mended,
             Err(found) => refuse(found)?,
         }
     }
-    if source.contains("enum") {
+    if mentions(source, "enum") {
         changed |= enums::mend_signs(&allocator, &mut program, &scoping);
     }
     if changed {
@@ -168,6 +170,11 @@ pub fn transpile(
     Ok(Output { code, map })
 }
 
+/// Whether the source has this word anywhere. Most have not, and then nobody needs to look at what was parsed.
+pub(crate) fn mentions(source: &str, word: &str) -> bool {
+    memmem::find(source.as_bytes(), word.as_bytes()).is_some()
+}
+
 /// What is known of the names of a program, and what is wrong with them if that is asked.
 fn scoping(program: &Program<'_>, check: bool) -> (Scoping, Diagnostics) {
     let built = SemanticBuilder::new()
@@ -190,10 +197,8 @@ fn source_type(options: &Options) -> SourceType {
 }
 
 fn settings(options: &Options) -> Result<TransformOptions, String> {
-    let mut settings = TransformOptions {
-        env: EnvOptions::from_target(options.target.0)?,
-        ..TransformOptions::default()
-    };
+    let mut settings =
+        TransformOptions { env: env(options.target.0)?, ..TransformOptions::default() };
     settings.jsx = match options.jsx {
         Jsx::Preserve => {
             JsxOptions { jsx_plugin: false, display_name_plugin: false, ..JsxOptions::enable() }
@@ -228,6 +233,21 @@ fn settings(options: &Options) -> Result<TransformOptions, String> {
     settings.helper_loader =
         HelperLoaderOptions { module_name: Cow::Borrowed(module), mode: HelperLoaderMode::Runtime };
     Ok(settings)
+}
+
+/// What a target has: some sixty questions to a table, and the same answers for every source of this target.
+fn env(target: &'static str) -> Result<EnvOptions, String> {
+    thread_local! {
+        static LAST: Cell<Option<(&'static str, EnvOptions)>> = const { Cell::new(None) };
+    }
+    match LAST.get() {
+        Some((known, env)) if known == target => Ok(env),
+        _ => {
+            let env = EnvOptions::from_target(target)?;
+            LAST.set(Some((target, env)));
+            Ok(env)
+        }
+    }
 }
 
 /// Names stay: what reads `.name` must find what the source says.

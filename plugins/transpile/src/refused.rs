@@ -4,6 +4,7 @@
 //! says nothing of them, and what comes out looks as if it were right.
 
 use crate::options::{Decorators, Options};
+use crate::pipeline::mentions;
 use oxc::ast::ast::{
     AccessorProperty, AwaitExpression, CallExpression, Class, ClassElement, ClassType, Decorator,
     Function, MethodDefinition, MethodDefinitionKind, PrivateFieldExpression, Program,
@@ -28,7 +29,7 @@ impl Refusal {
 /// Everything in a program that would come out wrong.
 pub(crate) fn all(source: &str, options: &Options, program: &Program<'_>) -> Vec<Refusal> {
     // Most sources have none of these, and need no walk.
-    let is_asked = |word: &str| source.contains(word);
+    let is_asked = |word: &str| mentions(source, word);
     if !is_asked("@") && !is_asked("accessor") && !is_asked("super") && options.use_define {
         return Vec::new();
     }

@@ -9,13 +9,14 @@ use guesthouse_sdk::config;
 use guesthouse_sdk::kv::{self, Bucket, Condition, Expiry, PutOptions};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Places.
 const PLACES: u32 = 4096;
 /// How long a result is kept: a week.
 const KEPT_S: u64 = 7 * 86_400;
 /// Bytes of a source whose result is cheaper to keep than to make again: a write waits for the disk.
-const FROM: usize = 8 << 10;
+pub(crate) const FROM: usize = 8 << 10;
 /// Changes with what the same source and options give.
 const EDITION: &str = concat!(env!("CARGO_PKG_VERSION"), "/oxc-0.146.0/2");
 
@@ -34,16 +35,28 @@ pub(crate) fn key(source: &str, options: &Options) -> String {
     hex::encode(hash.finalize())
 }
 
+/// What tells apart results that are not kept. Nobody's answer is looked up by it, so whoever makes two sources with the
+/// same one deceives only himself; hence no cryptographic hash, which takes several times as long.
+pub(crate) fn tag(source: &str, options: &Options) -> String {
+    let mut hash = DefaultHasher::new();
+    (EDITION, options, source).hash(&mut hash);
+    if options.import_map {
+        config::get("import_map").hash(&mut hash);
+    }
+    format!("{:016x}", hash.finish())
+}
+
 pub(crate) struct Results(Bucket);
 
 impl Results {
     /// None: results of such sources are not kept.
     pub(crate) fn open(size: usize) -> Option<Self> {
-        let namespace = config::get("cache").unwrap_or_else(|| "default".to_owned());
-        if namespace.is_empty() || size < crate::setting("cache_from", FROM) {
+        let settings = crate::settings();
+        let namespace = settings.cache.as_str();
+        if namespace.is_empty() || size < settings.cache_from {
             return None;
         }
-        match kv::open(&namespace) {
+        match kv::open(namespace) {
             Ok(bucket) => Some(Self(bucket)),
             Err(error) => {
                 eprintln!(
