@@ -242,16 +242,25 @@ impl Client {
         panic!("nothing comes from the relay")
     }
 
-    /// The socket of a client over UDP, for whoever does the rest alone.
+    /// The socket of a client over UDP, for whoever sends and receives without it for a while.
     ///
     /// # Panics
     /// It is connected otherwise.
     #[must_use]
-    pub fn into_socket(self) -> UdpSocket {
-        match self.line {
-            Line::Udp(socket) => socket,
+    pub fn socket(&self) -> UdpSocket {
+        match &self.line {
+            Line::Udp(socket) => socket.try_clone().unwrap(),
             Line::Tcp(..) => panic!("not over UDP"),
         }
+    }
+
+    /// Gives the allocation back: else it lasts for ten minutes, and the next client of this port finds it there.
+    pub fn end(self) {
+        if let Line::Udp(socket) = &self.line {
+            // Whoever had the socket meanwhile may have made it one that does not wait.
+            socket.set_nonblocking(false).unwrap();
+        }
+        _ = self.ask(METHOD_REFRESH, vec![Box::new(Lifetime(Duration::ZERO))]);
     }
 
     /// Sends data through a channel, bound or not.

@@ -203,6 +203,7 @@ impl Bench<'_> {
             eprintln!("  round {} of {}", number + 1, self.effort.rounds);
             for (row, (name, server, load)) in rows.iter_mut().zip(subjects) {
                 row.rounds.push(load.run(server).with_context(|| (*name).to_owned())?);
+                server.settle();
             }
         }
         Ok(Table { title, rows })

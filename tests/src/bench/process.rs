@@ -66,6 +66,21 @@ impl Server {
         Ok(())
     }
 
+    /// Waits until it has done what was still in its queue, half a minute at most: the next one has the same core.
+    pub fn settle(&self) {
+        const LOOK: Duration = Duration::from_millis(100);
+        let began = Instant::now();
+        let mut before = self.cpu();
+        while began.elapsed() < Duration::from_secs(30) {
+            std::thread::sleep(LOOK);
+            let now = self.cpu();
+            if now - before < LOOK.as_secs_f64() / 4.0 {
+                break;
+            }
+            before = now;
+        }
+    }
+
     /// CPU seconds so far, of all its threads and of the processes that it started.
     pub fn cpu(&self) -> f64 {
         fn tree(pid: u32) -> f64 {

@@ -120,7 +120,7 @@ struct Tally {
 fn round(bench: &Bench<'_>, subject: &Subject) -> Result<Round> {
     let peer = UdpSocket::bind("127.0.0.1:0")?;
     let address = peer.local_addr()?;
-    let mut sockets = Vec::new();
+    let mut clients = Vec::new();
     for number in 0..CLIENTS {
         let user = format!("client{number}");
         let client = Client::new(subject.relay, credential(&subject.secret, &user));
@@ -131,15 +131,15 @@ fn round(bench: &Bench<'_>, subject: &Subject) -> Result<Round> {
         if code != 0 {
             bail!("a channel was refused with {code}");
         }
-        sockets.push(client.into_socket());
+        clients.push(client);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, async {
+    let round = LocalSet::new().block_on(&runtime, async {
         let tally = Rc::new(Tally::default());
         let echo = tokio::task::spawn_local(echo(peer));
-        let tasks: Vec<_> = sockets
-            .into_iter()
-            .map(|socket| tokio::task::spawn_local(talk(socket, tally.clone())))
+        let tasks: Vec<_> = clients
+            .iter()
+            .map(|client| tokio::task::spawn_local(talk(client.socket(), tally.clone())))
             .collect();
         tokio::time::sleep(bench.effort.warm_up).await;
         let (began, cpu) = (Instant::now(), subject.server.cpu());
@@ -164,7 +164,11 @@ fn round(bench: &Bench<'_>, subject: &Subject) -> Result<Round> {
         };
         let packets = (2 * done).max(1) as f64;
         Ok(Round { rps: packets / took, cpu: cpu * 1e6 / packets, p50: at(0.5), p99: at(0.99) })
-    })
+    });
+    for client in clients {
+        client.end();
+    }
+    round
 }
 
 /// Sends back whatever comes.
