@@ -8,6 +8,7 @@ use std::time::Instant;
 fn house() -> House {
     let component = house_folder().join("plugins/transpile.wasm");
     let rest = "routes = [\"/transpile\"]\nkv = [\"default\"]\ninstances = { reuse = 1000 }\nstack_overflow = 422\n\
+                breaker = { failures = 1, backoff = \"1h\" }\n\
                 config = { import_map = '{\"imports\": {\"react\": \"/reactMod.mjs\"}}', cache_from = \"100\" }";
     House::start(&plugin("transpile", &component, rest))
 }

@@ -30,7 +30,7 @@ enum Word {
     Other,
 }
 
-/// The last eight bytes of a word as a number.
+/// A word of at most eight bytes as a number.
 const fn number(word: &[u8]) -> u64 {
     let (mut number, mut rest) = (0, word);
     while let [first, others @ ..] = rest {
@@ -42,7 +42,7 @@ const fn number(word: &[u8]) -> u64 {
 
 impl Word {
     /// Comparisons of numbers in place of some twenty of texts: words are most of what is in a source.
-    fn of(word: &[u8], n: u64) -> Self {
+    fn of(word: &[u8]) -> Self {
         const LONG: usize = size_of::<u64>();
         macro_rules! one_of {
             ($number:expr; $($word:literal)+) => { $($number == const { number($word) })||+ };
@@ -54,6 +54,7 @@ impl Word {
                 _ => Self::Other,
             };
         }
+        let n = number(word);
         if one_of!(n; b"if") {
             Self::If
         } else if one_of!(n; b"in" b"of" b"do" b"new" b"else" b"void" b"await" b"yield" b"infer" b"keyof"
@@ -234,24 +235,8 @@ impl Scan<'_> {
         let goes_on = match self.peek(0) {
             Some(b'/') => matches!(self.peek(1), Some(b'/' | b'*')),
             Some(next) => {
-                matches!(
-                    next,
-                    b'+' | b'-'
-                        | b'*'
-                        | b'%'
-                        | b'&'
-                        | b'|'
-                        | b'^'
-                        | b'?'
-                        | b':'
-                        | b'='
-                        | b'<'
-                        | b'>'
-                        | b'.'
-                        | b'('
-                        | b'['
-                        | b'`'
-                ) || self.bytes.get(self.at..).is_some_and(|rest| rest.starts_with(b"else"))
+                b"+-*%&|^?:=<>.([`".contains(&next)
+                    || self.bytes.get(self.at..).is_some_and(|rest| rest.starts_with(b"else"))
             }
             None => true,
         };
@@ -262,12 +247,10 @@ impl Scan<'_> {
 
     fn word(&mut self) {
         let start = self.at;
-        let mut number = 0;
-        while let Some(byte) = self.peek(0).filter(|byte| is_in_word(*byte)) {
-            number = number << 8 | u64::from(byte);
+        while self.peek(0).is_some_and(is_in_word) {
             self.at += 1;
         }
-        let word = Word::of(self.bytes.get(start..self.at).unwrap_or_default(), number);
+        let word = Word::of(self.bytes.get(start..self.at).unwrap_or_default());
         match word {
             Word::Prefix | Word::If => self.count(OPERATORS),
             Word::Infix => self.count(2),
