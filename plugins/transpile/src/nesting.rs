@@ -30,7 +30,7 @@ enum Word {
     Other,
 }
 
-/// A word of at most eight bytes as a number.
+/// The last eight bytes of a word as a number.
 const fn number(word: &[u8]) -> u64 {
     let (mut number, mut rest) = (0, word);
     while let [first, others @ ..] = rest {
@@ -41,31 +41,30 @@ const fn number(word: &[u8]) -> u64 {
 }
 
 impl Word {
-    /// Comparisons of numbers in place of some twenty of texts: words are most of what is in a source.
-    fn of(word: &[u8]) -> Self {
+    /// From its last eight bytes: comparisons of numbers in place of some twenty of texts, since words are most of what
+    /// is in a source. A long word that ends as another does counts for more than it is.
+    fn of(number: u64, length: usize) -> Self {
         const LONG: usize = size_of::<u64>();
         macro_rules! one_of {
-            ($number:expr; $($word:literal)+) => { $($number == const { number($word) })||+ };
+            ($($word:literal)+) => { $(number == const { self::number($word) })||+ };
         }
-        if word.len() > LONG {
-            return match word {
-                b"instanceof" => Self::Prefix,
-                b"satisfies" => Self::Infix,
+        if length > LONG {
+            match length {
+                10 if one_of!(b"instanceof") => Self::Prefix,
+                9 if one_of!(b"satisfies") => Self::Infix,
                 _ => Self::Other,
-            };
-        }
-        let n = number(word);
-        if one_of!(n; b"if") {
+            }
+        } else if one_of!(b"if") {
             Self::If
-        } else if one_of!(n; b"in" b"of" b"do" b"new" b"else" b"void" b"await" b"yield" b"infer" b"keyof"
+        } else if one_of!(b"in" b"of" b"do" b"new" b"else" b"void" b"await" b"yield" b"infer" b"keyof"
             b"typeof" b"delete" b"extends")
         {
             Self::Prefix
-        } else if one_of!(n; b"as" b"is") {
+        } else if one_of!(b"as" b"is") {
             Self::Infix
-        } else if one_of!(n; b"case" b"throw" b"return") {
+        } else if one_of!(b"case" b"throw" b"return") {
             Self::Before
-        } else if one_of!(n; b"for" b"with" b"while" b"catch" b"switch") {
+        } else if one_of!(b"for" b"with" b"while" b"catch" b"switch") {
             Self::Control
         } else {
             Self::Other
@@ -73,8 +72,20 @@ impl Word {
     }
 }
 
+/// Which bytes are part of a word: a look into a table for each byte of a source in place of some comparisons.
+static IN_WORD: [bool; 256] = {
+    let mut all = [false; 256];
+    let (mut byte, mut rest) = (0_u8, all.as_mut_slice());
+    while let [first, others @ ..] = rest {
+        *first = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'\\' | 0x80..);
+        byte = byte.wrapping_add(1);
+        rest = others;
+    }
+    all
+};
+
 fn is_in_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'\\' | 0x80..)
+    IN_WORD.get(usize::from(byte)).copied().unwrap_or_default()
 }
 
 /// Where it becomes too deep; none if it does not.
@@ -137,7 +148,10 @@ impl Scan<'_> {
     fn run(&mut self) -> Option<usize> {
         while let Some(byte) = self.peek(0) {
             match byte {
-                b' ' | b'\t' | b'\r' => self.at += 1,
+                b' ' | b'\t' | b'\r' => {
+                    self.at += 1;
+                    continue;
+                }
                 b'\n' => self.line(),
                 b'/' if self.peek(1) == Some(b'/') => self.skip_until(b"\n"),
                 b'/' if self.peek(1) == Some(b'*') => {
@@ -157,7 +171,11 @@ impl Scan<'_> {
                     self.forget();
                     self.step(false);
                 }
-                _ if is_in_word(byte) => self.word(),
+                _ if is_in_word(byte) => {
+                    if !self.word() {
+                        continue;
+                    }
+                }
                 // Behind a value it is one still: a slash after `a++` divides.
                 b'+' | b'-' if self.peek(1) == Some(byte) => {
                     self.count(2 * weight_of(byte, self.value));
@@ -245,12 +263,14 @@ impl Scan<'_> {
         }
     }
 
-    fn word(&mut self) {
-        let start = self.at;
-        while self.peek(0).is_some_and(is_in_word) {
+    /// Whether this can have made it deeper.
+    fn word(&mut self) -> bool {
+        let (start, mut number) = (self.at, 0_u64);
+        while let Some(byte) = self.peek(0).filter(|byte| is_in_word(*byte)) {
+            number = number << 8 | u64::from(byte);
             self.at += 1;
         }
-        let word = Word::of(self.bytes.get(start..self.at).unwrap_or_default());
+        let word = Word::of(number, self.at - start);
         match word {
             Word::Prefix | Word::If => self.count(OPERATORS),
             Word::Infix => self.count(2),
@@ -258,6 +278,7 @@ impl Scan<'_> {
         }
         self.now(!matches!(word, Word::Prefix | Word::If | Word::Before));
         self.control = matches!(word, Word::Control | Word::If);
+        word != Word::Other
     }
 
     fn skip_until(&mut self, end: &[u8]) {
