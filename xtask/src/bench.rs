@@ -3,7 +3,7 @@
 //! Owns getting the programs that it is compared with, each at the version that the figures were made with.
 //! They go into the target folder and are kept there. One that can't be had costs its row, never the run.
 
-use crate::build::{build, guests};
+use crate::build::{Profile, build, guests};
 use crate::prerequisites::{COTURN, find_program, install};
 use crate::{Workspace, must, step};
 use anyhow::{Context, Result, bail};
@@ -27,22 +27,24 @@ const OTHERS: [&str; 7] =
     ["wasmtime-serve", "workerd", "nginx", "coturn", "esbuild", "transpile-native", "y-websocket"];
 
 const HELP: &str = "\
-cargo xtask bench [--quick] [--only NAME] [--with LIST] [--docs]
+cargo xtask bench [--quick] [--only NAME] [--with LIST] [--release] [--docs]
 
   --quick   under two minutes: for comparing a change with what was before, not for publishing
   --only    one measure: hello, asset, kv, start, memory, events, switch, tokens, streams,
             transpile, neighbour, rooms, sockets, turn, live
   --with    which others to compare with: wasmtime-serve,workerd,nginx,coturn,esbuild,
             transpile-native,y-websocket (default: all), or none
+  --release measure the build that is quick to make, not the one for production (build --dist)
   --docs    write docs/performance.md and its plots
 
 It needs two cores, and nothing else that is busy on them.";
 
 /// Finds a program to compare with, or says what it takes to have it.
-type Find = fn(&Workspace) -> Result<PathBuf>;
+type Find<'a> = &'a dyn Fn(&Workspace) -> Result<PathBuf>;
 
 pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let mut pass = Vec::new();
+    let mut profile = Profile::Dist;
     let mut with: Vec<String> = OTHERS.map(str::to_owned).to_vec();
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
@@ -53,6 +55,7 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<()> {
             "--with" => {
                 with = value()?.split(',').filter(|name| *name != "none").map(Into::into).collect();
             }
+            "--release" => profile = Profile::Release,
             "--docs" => pass
                 .extend(["--docs".to_owned(), workspace.root.join("docs").display().to_string()]),
             _ => bail!("{HELP}"),
@@ -61,20 +64,27 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     if let Some(unknown) = with.iter().find(|name| !OTHERS.contains(&name.as_str())) {
         bail!("there is no `{unknown}` to compare with\n\n{HELP}");
     }
-    build(workspace)?;
+    build(workspace, profile)?;
     guests(workspace)?;
-    let mut run = Command::new(workspace.target.join("release/guesthouse-bench"));
+    // Beside the quick build it was made already, with the features of everything there.
+    if profile == Profile::Dist {
+        let mut bench = workspace.cargo();
+        bench.args(["build", "--profile=dist", "--package=guesthouse-tests"]);
+        must(bench.arg("--bin=guesthouse-bench"), "building the bench")?;
+    }
+    let mut run = Command::new(workspace.target.join(profile.name()).join("guesthouse-bench"));
     run.args(pass)
         .env("GUESTHOUSE_HOUSE", workspace.house())
         .env("GUESTHOUSE_GUESTS", workspace.guests());
+    let native = |workspace: &Workspace| transpile_native(workspace, profile);
     let others: [(&str, &str, Find); 7] = [
-        ("wasmtime-serve", "--wasmtime", wasmtime),
-        ("workerd", "--workerd", workerd),
-        ("nginx", "--nginx", nginx),
-        ("coturn", "--coturn", coturn),
-        ("esbuild", "--esbuild", esbuild),
-        ("transpile-native", "--transpile", transpile_native),
-        ("y-websocket", "--y-websocket", y_websocket),
+        ("wasmtime-serve", "--wasmtime", &wasmtime),
+        ("workerd", "--workerd", &workerd),
+        ("nginx", "--nginx", &nginx),
+        ("coturn", "--coturn", &coturn),
+        ("esbuild", "--esbuild", &esbuild),
+        ("transpile-native", "--transpile", &native),
+        ("y-websocket", "--y-websocket", &y_websocket),
     ];
     for (name, flag, find) in others {
         if !with.iter().any(|wanted| wanted == name) {
@@ -176,15 +186,16 @@ fn y_websocket(workspace: &Workspace) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Compiles oxc for this machine, in a folder of its own.
-fn transpile_native(workspace: &Workspace) -> Result<PathBuf> {
+/// Compiles oxc for this machine as the house is compiled, in a folder of its own.
+fn transpile_native(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
     let target = workspace.target.join("bench/transpile");
     let mut cargo = workspace.cargo();
-    cargo.args(["build", "--release", "--package=transpile-native", "--target-dir"]).arg(&target);
+    cargo.args(["build", "--profile", profile.name(), "--package=transpile-native"]);
+    cargo.arg("--target-dir").arg(&target);
     step("building the transpile plugin's pipeline without wasm", || {
         must(&mut cargo, "building transpile-native")
     })?;
-    Ok(target.join("release/transpile-native"))
+    Ok(target.join(profile.name()).join("transpile-native"))
 }
 
 /// Never installed from here: in many systems its package starts a server at once.

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 
 /// What the native build is made of: the same for running and for testing, so that heavy dependencies are
 /// compiled once, with one set of features.
-pub(crate) const NATIVE: [&str; 12] = [
-    "--release",
+pub(crate) const NATIVE: [&str; 11] = [
     "--package=guesthouse",
     "--package=guesthouse-tests",
     "--package=guesthouse-sdk",
@@ -25,20 +24,58 @@ pub(crate) const NATIVE: [&str; 12] = [
     "--package=webrtc-turn",
 ];
 
+/// What is optimized as a whole. A plugin among it would be a library for this machine, which takes other objects.
+const WHOLE: [&str; 2] = ["--package=guesthouse", "--bin=guesthouse"];
+
+/// The profiles of Cargo.toml that native programs are built with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// For running and testing what was just changed.
+    Release,
+    /// Optimized as a whole: for production, and for measuring.
+    Dist,
+}
+
+impl Profile {
+    /// Its name, which is that of its folder as well.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Dist => "dist",
+        }
+    }
+
+    /// With or without `--dist`, and nothing else.
+    pub(crate) fn of_arguments(arguments: &[String]) -> Result<Self> {
+        match arguments {
+            [] => Ok(Self::Release),
+            [only] if only == "--dist" => Ok(Self::Dist),
+            _ => anyhow::bail!("`cargo xtask build` takes `--dist` or nothing"),
+        }
+    }
+}
+
 /// Builds everything and lays out `target/house`.
-pub(crate) fn build(workspace: &Workspace) -> Result<()> {
+pub(crate) fn build(workspace: &Workspace, profile: Profile) -> Result<()> {
     prerequisites::for_building(workspace)?;
     let began = Instant::now();
-    let first = !workspace.target.join("release/guesthouse").exists();
-    if first {
+    let program = workspace.target.join(profile.name()).join("guesthouse");
+    if !program.exists() {
         eprintln!(
             "— the first build compiles RocksDB, wasmtime and more: about half an hour on two cores, once"
         );
     }
+    if profile == Profile::Dist {
+        eprintln!("— optimizing the house as a whole takes ten minutes more, each time it changes");
+    }
     // The host takes longest and starts first; the components have a target folder of their own, because
     // two builds in one folder wait for each other.
     let mut host = workspace.cargo();
-    host.arg("build").args(NATIVE);
+    host.args(["build", "--profile", profile.name()]);
+    match profile {
+        Profile::Release => host.args(NATIVE),
+        Profile::Dist => host.args(WHOLE),
+    };
     let mut host = host.spawn().context("cargo could not be started")?;
     let components = components(workspace);
     let host = wait_and_tell(&mut host)?;
@@ -46,7 +83,7 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
     if !host.success() {
         anyhow::bail!("building the host failed; the lines above say why");
     }
-    lay_out(workspace)?;
+    lay_out(workspace, &program)?;
     playground::build(workspace);
     eprintln!(
         "— {} is ready after {:.0} s",
@@ -137,9 +174,9 @@ fn components(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-fn lay_out(workspace: &Workspace) -> Result<()> {
+fn lay_out(workspace: &Workspace, program: &Path) -> Result<()> {
     let house = workspace.house();
-    copy(&workspace.target.join("release/guesthouse"), &house.join("guesthouse"))?;
+    copy(program, &house.join("guesthouse"))?;
     for Plugin { name, wide } in plugins(workspace)? {
         let built = components_folder(workspace, wide).join("wasm32-wasip2/guest");
         let file = built.join(format!("{}.wasm", name.replace('-', "_")));

@@ -21,7 +21,12 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     })?;
     step("lints, native", || {
         let mut cargo = workspace.cargo();
-        cargo.arg("clippy").args(NATIVE).args(["--all-targets", "--", "-D", "warnings"]);
+        cargo.args(["clippy", "--release"]).args(NATIVE).args([
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]);
         must(&mut cargo, "clippy")
     })?;
     step("lints, components", || must(&mut lint_components(workspace)?, "clippy"))?;
@@ -32,7 +37,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     })?;
     step("contract", || {
         let mut cargo = workspace.cargo();
-        cargo.arg("test").args(NATIVE).args(["--test=contract", "--quiet"]);
+        cargo.args(["test", "--release"]).args(NATIVE).args(["--test=contract", "--quiet"]);
         must(&mut cargo, "the test of wit/")
     })?;
     let policy = Policy::read(workspace)?;

@@ -26,8 +26,9 @@ cargo xtask COMMAND
 
   run     build everything, publish the sample site, start the house
   test    run every test: unit, component, end-to-end [FILTER]
-  build   build target/house: the binary, its plugins, its configuration
-  bench   measure the house against others [--quick] [--only NAME] [--with LIST] [--docs]
+  build   build target/house: the binary, its plugins, its configuration; --dist: for production,
+          optimized as a whole
+  bench   measure that one against others [--quick] [--only NAME] [--with LIST] [--release] [--docs]
   check   formatting, lints, the contract in wit/, licences, advisories, sizes of files
   clean   remove what run and build leave; --all: everything that was compiled
 
@@ -101,7 +102,8 @@ fn main() -> ExitCode {
     let rest = arguments.get(1..).unwrap_or_default();
     let result =
         Workspace::new().and_then(|workspace| match arguments.first().map(String::as_str) {
-            Some("build") => build::build(&workspace),
+            Some("build") => build::Profile::of_arguments(rest)
+                .and_then(|profile| build::build(&workspace, profile)),
             Some("run") => run::run(&workspace, rest),
             Some("test") => test::test(&workspace, rest),
             Some("bench") => bench::bench(&workspace, rest),

@@ -1,6 +1,6 @@
 //! `cargo xtask run`: the house with its sample site.
 
-use crate::build::{build, guesthouse};
+use crate::build::{Profile, build, guesthouse};
 use crate::{Workspace, must, playground, site};
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
-    build(workspace)?;
+    build(workspace, Profile::Release)?;
     // The whole group gets a person's Ctrl-C. The house answers it; this process must outlive the house.
     ctrlc::set_handler(|| {}).context("the interrupt could not be caught")?;
     let data = workspace.target.join("house-data");

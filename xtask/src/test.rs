@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every test.
 
-use crate::build::{NATIVE, build, guests};
+use crate::build::{NATIVE, Profile, build, guests};
 use crate::tools::Tools;
 use crate::{Workspace, languages, step};
 use anyhow::{Context, Result, bail};
@@ -40,14 +40,14 @@ impl Tally {
 }
 
 pub(crate) fn test(workspace: &Workspace, filter: &[String]) -> Result<()> {
-    build(workspace)?;
+    build(workspace, Profile::Release)?;
     guests(workspace)?;
     let tools = Tools::prepare(workspace);
     languages::guests(workspace, &tools)?;
     let mut tally = Tally::default();
     let mut cargo = workspace.cargo();
     cargo
-        .arg("test")
+        .args(["test", "--release"])
         .args(NATIVE)
         .arg("--no-fail-fast")
         .arg("--")

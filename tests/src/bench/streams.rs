@@ -158,7 +158,9 @@ impl<R: BufRead> Read for Chunked<R> {
         }
         if self.left == 0 {
             let mut size = String::new();
-            self.answer.read_line(&mut size)?;
+            if self.answer.read_line(&mut size)? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
             let size = usize::from_str_radix(size.trim_end(), 16).map_err(std::io::Error::other)?;
             if size == 0 {
                 return Ok(0);
