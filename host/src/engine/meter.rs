@@ -269,8 +269,10 @@ mod tests {
             meter.end();
         };
         work(Duration::from_millis(3));
-        assert!(meter.burst() >= Duration::from_millis(3));
-        std::thread::sleep(Duration::from_millis(100));
+        let burst = meter.burst();
+        assert!(burst >= Duration::from_millis(3));
+        // As long as this one takes: on a busy machine the work was more than was asked for.
+        std::thread::sleep(burst * u32::try_from(FORGIVEN).unwrap() + Duration::from_millis(10));
         assert_eq!(meter.burst(), Duration::ZERO);
         work(Duration::from_millis(40));
         assert!(meter.burst() > SLICE);
