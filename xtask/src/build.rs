@@ -66,7 +66,9 @@ pub(crate) fn build(workspace: &Workspace, profile: Profile) -> Result<()> {
         );
     }
     if profile == Profile::Dist {
-        eprintln!("— optimizing the house as a whole takes ten minutes more, each time it changes");
+        eprintln!(
+            "— optimizing the house as a whole takes ten to fifteen minutes more, each time it changes"
+        );
     }
     // The host takes longest and starts first; the components have a target folder of their own, because
     // two builds in one folder wait for each other.
