@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 /// What the native build is made of: the same for running and for testing, so that heavy dependencies are
 /// compiled once, with one set of features.
-pub(crate) const NATIVE: [&str; 11] = [
+pub(crate) const NATIVE: [&str; 12] = [
+    "--release",
     "--package=guesthouse",
     "--package=guesthouse-tests",
     "--package=guesthouse-sdk",
@@ -25,7 +26,7 @@ pub(crate) const NATIVE: [&str; 11] = [
 ];
 
 /// What is optimized as a whole. A plugin among it would be a library for this machine, which takes other objects.
-const WHOLE: [&str; 2] = ["--package=guesthouse", "--bin=guesthouse"];
+const WHOLE: [&str; 3] = ["--profile=dist", "--package=guesthouse", "--bin=guesthouse"];
 
 /// The profiles of Cargo.toml that native programs are built with.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,7 +74,7 @@ pub(crate) fn build(workspace: &Workspace, profile: Profile) -> Result<()> {
     // The host takes longest and starts first; the components have a target folder of their own, because
     // two builds in one folder wait for each other.
     let mut host = workspace.cargo();
-    host.args(["build", "--profile", profile.name()]);
+    host.arg("build");
     match profile {
         Profile::Release => host.args(NATIVE),
         Profile::Dist => host.args(WHOLE),

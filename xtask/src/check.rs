@@ -21,12 +21,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     })?;
     step("lints, native", || {
         let mut cargo = workspace.cargo();
-        cargo.args(["clippy", "--release"]).args(NATIVE).args([
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ]);
+        cargo.arg("clippy").args(NATIVE).args(["--all-targets", "--", "-D", "warnings"]);
         must(&mut cargo, "clippy")
     })?;
     step("lints, components", || must(&mut lint_components(workspace)?, "clippy"))?;
@@ -37,7 +32,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     })?;
     step("contract", || {
         let mut cargo = workspace.cargo();
-        cargo.args(["test", "--release"]).args(NATIVE).args(["--test=contract", "--quiet"]);
+        cargo.arg("test").args(NATIVE).args(["--test=contract", "--quiet"]);
         must(&mut cargo, "the test of wit/")
     })?;
     let policy = Policy::read(workspace)?;

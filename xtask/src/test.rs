@@ -47,7 +47,7 @@ pub(crate) fn test(workspace: &Workspace, filter: &[String]) -> Result<()> {
     let mut tally = Tally::default();
     let mut cargo = workspace.cargo();
     cargo
-        .args(["test", "--release"])
+        .arg("test")
         .args(NATIVE)
         .arg("--no-fail-fast")
         .arg("--")
