@@ -128,12 +128,16 @@ fn write(receiver: &Receiver<Message>, mut out: impl Write) {
 mod tests {
     use super::*;
 
-    /// A standard error that nobody reads.
-    struct Stuck(std::sync::mpsc::Receiver<()>);
+    /// A standard error that nobody reads until its gate is gone.
+    struct Stuck {
+        gate: Receiver<()>,
+        taken: std::sync::mpsc::Sender<String>,
+    }
 
     impl Write for Stuck {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            _ = self.0.recv();
+            _ = self.gate.recv();
+            _ = self.taken.send(String::from_utf8_lossy(bytes).into_owned());
             Ok(bytes.len())
         }
 
@@ -143,17 +147,25 @@ mod tests {
     }
 
     #[test]
-    fn whoever_logs_does_not_wait_for_a_reader() {
+    fn whoever_logs_does_not_wait_for_a_reader_who_is_told_later_what_is_missing() {
+        const LOGGED: usize = QUEUE * 3;
         let (sender, receiver) = sync_channel(QUEUE);
-        let (release, stuck) = std::sync::mpsc::channel();
-        let thread = std::thread::spawn(move || write(&receiver, Stuck(stuck)));
+        let (release, gate) = std::sync::mpsc::channel();
+        let (taken, read) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || write(&receiver, Stuck { gate, taken }));
         let writer = LogWriter(sender);
-        let before = DROPPED.load(Relaxed);
-        for _ in 0..QUEUE * 3 {
+        for _ in 0..LOGGED {
             _ = writeln!(writer.make_writer(), "a line of the log that is of some length");
         }
-        assert!(DROPPED.load(Relaxed) > before);
         drop((release, writer));
         thread.join().unwrap();
+        let text: String = read.iter().collect();
+        let (notes, lines): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with('{'));
+        let dropped: usize = notes
+            .iter()
+            .filter_map(|note| note.split("\"message\":\"").nth(1)?.split(' ').next()?.parse::<usize>().ok())
+            .sum();
+        assert!(dropped > 0, "{notes:?}");
+        assert_eq!(lines.len() + dropped, LOGGED, "{notes:?}");
     }
 }
