@@ -160,10 +160,13 @@ mod tests {
         drop((release, writer));
         thread.join().unwrap();
         let text: String = read.iter().collect();
-        let (notes, lines): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with('{'));
+        let (notes, lines): (Vec<&str>, Vec<&str>) =
+            text.lines().partition(|line| line.starts_with('{'));
         let dropped: usize = notes
             .iter()
-            .filter_map(|note| note.split("\"message\":\"").nth(1)?.split(' ').next()?.parse::<usize>().ok())
+            .filter_map(|note| {
+                note.split("\"message\":\"").nth(1)?.split(' ').next()?.parse::<usize>().ok()
+            })
             .sum();
         assert!(dropped > 0, "{notes:?}");
         assert_eq!(lines.len() + dropped, LOGGED, "{notes:?}");

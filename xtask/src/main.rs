@@ -100,28 +100,29 @@ fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let rest = arguments.get(1..).unwrap_or_default();
-    let result =
-        Workspace::new().and_then(|workspace| match arguments.first().map(String::as_str) {
-            Some("build") => build::Profile::of_arguments(rest)
-                .and_then(|profile| build::build(&workspace, profile)),
-            Some("run") => run::run(&workspace, rest),
-            Some("test") => test::test(&workspace, rest),
-            Some("bench") => bench::bench(&workspace, rest),
-            Some("check") => check::check(&workspace),
-            Some("tools") => {
-                tools::Tools::prepare(&workspace).print(&workspace);
-                Ok(())
-            }
-            Some("advisories") => advisories::renew(&workspace, rest),
-            Some("clean") => clean(&workspace, rest.iter().any(|argument| argument == "--all")),
-            Some(other) if !matches!(other, "help" | "--help" | "-h") => {
-                bail!("there is no command `{other}`\n\n{HELP}")
-            }
-            _ => {
-                print!("{HELP}");
-                Ok(())
-            }
-        });
+    // Asking how a command is used must not start it: some take half an hour. `bench` answers that itself.
+    let asks = |argument: &String| matches!(argument.as_str(), "help" | "--help" | "-h");
+    let command = arguments.first().filter(|name| *name == "bench" || !arguments.iter().any(asks));
+    let result = Workspace::new().and_then(|workspace| match command.map(String::as_str) {
+        Some("build") => {
+            build::Profile::of_arguments(rest).and_then(|profile| build::build(&workspace, profile))
+        }
+        Some("run") => run::run(&workspace, rest),
+        Some("test") => test::test(&workspace, rest),
+        Some("bench") => bench::bench(&workspace, rest),
+        Some("check") => check::check(&workspace),
+        Some("tools") => {
+            tools::Tools::prepare(&workspace).print(&workspace);
+            Ok(())
+        }
+        Some("advisories") => advisories::renew(&workspace, rest),
+        Some("clean") => clean(&workspace, rest.iter().any(|argument| argument == "--all")),
+        Some(other) => bail!("there is no command `{other}`\n\n{HELP}"),
+        None => {
+            print!("{HELP}");
+            Ok(())
+        }
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
