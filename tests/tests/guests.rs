@@ -65,8 +65,11 @@ async fn what_a_guest_writes_is_sent_at_once() {
 }
 
 /// A component of 13 to 20 MB takes many seconds to compile, so each is compiled once, and all is asked of that
-/// house: what a neighbour sees meanwhile, and what the guest does with the default limits.
+/// house: what a neighbour sees meanwhile, and what the guest does with the default limits. One after the other:
+/// two of them would share the cores, each having only half of `engine.compile_timeout`.
 async fn a_language_with_a_runtime(name: &str) {
+    static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _turn = TURN.lock().await;
     let neighbour = plugin("neighbour", &guest("wit_bindgen"), "routes = [\"/neighbour/*\"]");
     let house =
         House::start_at_once(&(plugin("guest", &guest(name), "routes = [\"/*\"]") + &neighbour));

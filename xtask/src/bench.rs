@@ -58,7 +58,11 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<()> {
             "--release" => profile = Profile::Release,
             "--docs" => pass
                 .extend(["--docs".to_owned(), workspace.root.join("docs").display().to_string()]),
-            _ => bail!("{HELP}"),
+            "--help" | "-h" => {
+                println!("{HELP}");
+                return Ok(());
+            }
+            other => bail!("`cargo xtask bench` has no `{other}`\n\n{HELP}"),
         }
     }
     if let Some(unknown) = with.iter().find(|name| !OTHERS.contains(&name.as_str())) {

@@ -101,7 +101,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let rest = arguments.get(1..).unwrap_or_default();
     // Asking how a command is used must not start it: some take half an hour. `bench` answers that itself.
-    let asks = |argument: &String| matches!(argument.as_str(), "help" | "--help" | "-h");
+    let asks = |argument: &String| matches!(argument.as_str(), "--help" | "-h");
     let command = arguments.first().filter(|name| *name == "bench" || !arguments.iter().any(asks));
     let result = Workspace::new().and_then(|workspace| match command.map(String::as_str) {
         Some("build") => {
@@ -117,11 +117,11 @@ fn main() -> ExitCode {
         }
         Some("advisories") => advisories::renew(&workspace, rest),
         Some("clean") => clean(&workspace, rest.iter().any(|argument| argument == "--all")),
-        Some(other) => bail!("there is no command `{other}`\n\n{HELP}"),
-        None => {
+        None | Some("help") => {
             print!("{HELP}");
             Ok(())
         }
+        Some(other) => bail!("there is no command `{other}`\n\n{HELP}"),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
