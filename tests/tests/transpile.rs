@@ -142,7 +142,9 @@ async fn a_component_is_answered_as_a_module_with_its_type() {
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.headers()["content-type"], "text/javascript; charset=utf-8");
     assert_eq!(answer.headers()["access-control-allow-origin"], "*");
+    let length: usize = answer.headers()["content-length"].to_str().unwrap().parse().unwrap();
     let text = answer.text().await.unwrap();
+    assert_eq!(text.len(), length);
     assert!(text.contains("@emotion/react/jsx-runtime"), "{text}");
     assert!(!text.contains("number"), "{text}");
 

@@ -59,6 +59,7 @@ pub trait Handler {
 /// A request.
 pub struct Request {
     inner: IncomingRequest,
+    method: Method,
     path: String,
     query: Option<String>,
     /// All fields, fetched when the first is asked for: three calls of the host, as many as one field would be.
@@ -69,7 +70,7 @@ impl Request {
     /// `GET`, `HEAD` and so on.
     #[must_use]
     pub fn method(&self) -> String {
-        match self.inner.method() {
+        match &self.method {
             Method::Get => "GET".into(),
             Method::Head => "HEAD".into(),
             Method::Post => "POST".into(),
@@ -79,7 +80,7 @@ impl Request {
             Method::Options => "OPTIONS".into(),
             Method::Trace => "TRACE".into(),
             Method::Patch => "PATCH".into(),
-            Method::Other(other) => other,
+            Method::Other(other) => other.clone(),
         }
     }
 
@@ -183,6 +184,20 @@ impl Response {
         self
     }
 
+    /// Says how long the body is, where that is known and was not said: clients show their progress by it, and notice
+    /// what is cut. Not where it may not be (RFC 9110 §8.6), nor of a body that was left out because `HEAD` was asked.
+    fn with_length(self, is_head: bool) -> Self {
+        let length = match &self.body {
+            Body::Bytes(bytes) => bytes.len(),
+            Body::Empty if !is_head => 0,
+            _ => return self,
+        };
+        let has_none = matches!(self.status, 100..200 | 204 | 304);
+        let is_said =
+            self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+        if has_none || is_said { self } else { self.with("content-length", length.to_string()) }
+    }
+
     /// Sends it. A client that goes away meanwhile is no error.
     fn send(self, out: ResponseOutparam) {
         let response = OutgoingResponse::new(fields(self.headers));
@@ -277,7 +292,10 @@ impl<H: Handler> Guest for Exported<H> {
             None => (target, None),
         };
         let fields = OnceCell::new();
-        H::handle(Request { inner: request, path, query, fields }).send(out);
+        let method = request.method();
+        let is_head = matches!(method, Method::Head);
+        let request = Request { inner: request, method, path, query, fields };
+        H::handle(request).with_length(is_head).send(out);
     }
 }
 
@@ -291,4 +309,31 @@ macro_rules! export {
     $crate::bindings::export!(Exported with_types_in $crate::bindings);
         };
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_says_how_long_it_is_where_that_is_known() {
+        let bytes = |status| Response::new(status).body(Body::Bytes(b"four".to_vec()));
+        let pieces = Response::new(200).body(Body::Pieces(Box::new(|| None)));
+        for (response, is_head, expected) in [
+            (bytes(200), false, Some("4")),
+            (bytes(200), true, Some("4")),
+            (bytes(200).with("Content-Length", "9"), false, Some("9")),
+            (bytes(304), false, None),
+            (pieces, false, None),
+            (Response::new(201), false, Some("0")),
+            (Response::new(200), true, None),
+            (Response::new(204), false, None),
+            (Response::new(103), false, None),
+        ] {
+            let status = response.status;
+            let said = response.with_length(is_head).headers;
+            let values: Vec<_> = said.iter().map(|(_, value)| value.as_str()).collect();
+            assert_eq!(values, expected.as_slice(), "{status}, {is_head}");
+        }
+    }
 }

@@ -139,7 +139,7 @@ pub trait Watch {
 pub enum Body {
     /// Nothing.
     Empty,
-    /// These bytes.
+    /// These bytes. An answer says how many they are (`content-length`), unless its header fields say so already.
     Bytes(Vec<u8>),
     /// What the stream gives; it does not enter the plugin's memory.
     Stream(InputStream),

@@ -5,9 +5,11 @@ import { existsSync, statSync } from 'node:fs';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
 let sources;
+let itself;
 
 export async function initialize(data) {
   sources = `${data.sources}/x.js`;
+  itself = `${data.sources}/node_modules/${data.name}/x.js`;
 }
 
 export async function resolve(specifier, context, next) {
@@ -19,6 +21,9 @@ export async function resolve(specifier, context, next) {
         return { url: pathToFileURL(candidate).href, shortCircuit: true, format: 'module' };
       }
     }
+  } else if (specifier.startsWith('#')) {
+    // The package's own names for parts of it: its package.json says where they are, as they were built.
+    return next(specifier, { ...context, parentURL: itself });
   } else if (!specifier.startsWith('node:') && !specifier.includes('://')) {
     return next(specifier, { ...context, parentURL: sources });
   }

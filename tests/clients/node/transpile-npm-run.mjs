@@ -1,14 +1,15 @@
-// node transpile-npm-run.mjs ROOT SOURCES FILE…: imports each file below ROOT, describes what it exports, and calls the
-// functions among it with a few arguments. Prints JSON: file → { error } or { exports, calls }. Whatever differs from
-// one run to the next (time, randomness) is made the same first.
+// node transpile-npm-run.mjs FOLDER NAME SOURCES FILE…: imports each file of the package in FOLDER/NAME, describes what it
+// exports, and calls the functions among it with a few arguments. Prints JSON: file → { error } or { exports, calls }.
+// Whatever differs from one run to the next (time, randomness) is made the same first.
 
 import crypto, { webcrypto } from 'node:crypto';
 import { register, syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
-const [root, sources, ...files] = process.argv.slice(2);
-register('./transpile-npm-hooks.mjs', import.meta.url, { data: { root: pathToFileURL(root).href, sources: pathToFileURL(sources).href } });
+const [folder, name, sources, ...files] = process.argv.slice(2);
+const root = join(folder, name);
+register('./transpile-npm-hooks.mjs', import.meta.url, { data: { name, sources: pathToFileURL(sources).href } });
 
 // What the packages' own builds put in its place.
 globalThis.__DEV__ = true;
@@ -83,6 +84,7 @@ function call(f) {
   });
 }
 
+const unresolved = ['ERR_MODULE_NOT_FOUND', 'ERR_PACKAGE_IMPORT_NOT_DEFINED', 'ERR_PACKAGE_PATH_NOT_EXPORTED'];
 const found = {};
 for (const file of files) {
   try {
@@ -100,7 +102,8 @@ for (const file of files) {
     }
     found[file] = { exports, calls };
   } catch (error) {
-    found[file] = { error: failure(error) };
+    // Of several imports that lead nowhere, which one is told first is not always the same.
+    found[file] = { error: unresolved.includes(error?.code) ? error.code : failure(error) };
   }
 }
 print(JSON.stringify(found), () => process.exit(0));

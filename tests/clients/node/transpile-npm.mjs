@@ -60,7 +60,7 @@ async function compile(name, file, path) {
 
 function run(side, name, files) {
   return new Promise((done) => {
-    const child = spawn(process.execPath, [join(scripts, 'transpile-npm-run.mjs'), join(out, side, name), sources, ...files], {
+    const child = spawn(process.execPath, [join(scripts, 'transpile-npm-run.mjs'), join(out, side), name, sources, ...files], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     const timer = setTimeout(() => child.kill('SIGKILL'), 240_000);
