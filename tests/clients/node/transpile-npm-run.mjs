@@ -3,6 +3,7 @@
 // Whatever differs from one run to the next (time, randomness) is made the same first.
 
 import crypto, { webcrypto } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { register, syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -85,6 +86,12 @@ function call(f) {
 }
 
 const unresolved = ['ERR_MODULE_NOT_FOUND', 'ERR_PACKAGE_IMPORT_NOT_DEFINED', 'ERR_PACKAGE_PATH_NOT_EXPORTED'];
+// By lines that begin with one: comments, which esbuild leaves out, have it further in.
+const imports = async (file) => {
+  const text = await readFile(join(root, file), 'utf8');
+  const named = [...text.matchAll(/^(?:import|export)\b[^;'"()=]*["']([^"']+)["']/gm)].map(([, name]) => name);
+  return [...new Set(named)].sort().join(', ');
+};
 const found = {};
 for (const file of files) {
   try {
@@ -102,8 +109,8 @@ for (const file of files) {
     }
     found[file] = { exports, calls };
   } catch (error) {
-    // Of several imports that lead nowhere, which one is told first is not always the same.
-    found[file] = { error: unresolved.includes(error?.code) ? error.code : failure(error) };
+    // Of several imports that lead nowhere, which one is told first is not always the same: all of them must be.
+    found[file] = { error: unresolved.includes(error?.code) ? `${error.code}: ${await imports(file)}` : failure(error) };
   }
 }
 print(JSON.stringify(found), () => process.exit(0));
