@@ -231,7 +231,7 @@ fn show(request: &Request, picture: &Picture, log: &mut Option<Pending>) -> Resp
     match make(&model, &ask, &bucket, &key, &mut asking) {
         Ok(bytes) => {
             asking.end();
-            head(200).with("content-length", bytes.len().to_string()).body(Body::Bytes(bytes))
+            head(200).body(Body::Bytes(bytes))
         }
         // That this client has gone is no answer for the next.
         Err(error @ CallError::Failed(Failure::Cut)) => {
